@@ -1,0 +1,51 @@
+"""Fixtures that every test folder shares. Nothing heavy is imported before a test asks for it."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _seed_everything() -> None:
+    """Start each test from the same random state, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a generator with a fixed seed."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Load the arrays of ``tests/golden/NAME.npz``."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of labelled images for the tests that measure accuracy.
+
+    ``ESPMEDSAM_DATA`` names it; without it, the folder ``shared`` beside the checkout is taken.
+    The images have licences of their own and are no part of this repository.
+    """
+    folder = Path(os.environ.get("ESPMEDSAM_DATA", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no data folder {folder}; set ESPMEDSAM_DATA to one")
+    return folder

@@ -1,0 +1,90 @@
+"""Importing costs nothing, and imports point one way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import napari_espmedsam
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "timm", "qtpy", "PyQt6", "napari", "magicgui", "skimage", "cv2")
+
+
+def _loaded_by(code: str) -> set[str]:
+    """Run code in a fresh interpreter and return the top-level modules it loaded."""
+    program = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loaded = _loaded_by("import napari_espmedsam")
+    assert "napari_espmedsam" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "module", ["napari_espmedsam.errors", "napari_espmedsam.weights", "napari_espmedsam.samples"]
+)
+def test_light_modules_need_no_torch_and_no_qt(module: str) -> None:
+    assert _loaded_by(f"import {module}").isdisjoint({"torch", "timm", "qtpy", "napari"})
+
+
+def test_reading_images_needs_no_torch_and_no_qt() -> None:
+    loaded = _loaded_by("import napari_espmedsam.io.images, napari_espmedsam.io.labels")
+    assert loaded.isdisjoint({"torch", "timm", "qtpy", "napari"})
+
+
+def test_widgets_and_command_line_open_without_torch() -> None:
+    """A user who only looks at the form or at --help does not wait for torch."""
+    assert "torch" not in _loaded_by("import napari_espmedsam.cli")
+    assert "torch" not in _loaded_by("import napari_espmedsam.widgets.segment")
+
+
+@pytest.mark.parametrize("name", napari_espmedsam.__all__)
+def test_every_export_resolves(name: str) -> None:
+    assert getattr(napari_espmedsam, name) is not None
+    assert name in dir(napari_espmedsam)
+
+
+def test_unknown_attribute_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = napari_espmedsam.no_such_name
+
+
+def test_version_is_the_installed_one() -> None:
+    from importlib.metadata import version
+
+    assert napari_espmedsam.__version__ == version("napari-espmedsam")
+
+
+def test_import_contracts_hold() -> None:
+    """The contracts of setup.cfg: layers, and who may know torch, napari and Qt."""
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_manifest_commands_point_at_existing_callables() -> None:
+    """Resolve each command as napari does, so that a renamed function is found here."""
+    npe2 = pytest.importorskip("npe2")
+    manifest = npe2.PluginManifest.from_distribution("napari-espmedsam")
+    commands = manifest.contributions.commands or []
+    assert commands
+    for command in commands:
+        assert command.python_name is not None
+        assert callable(command.resolve() if hasattr(command, "resolve") else _find(command))
+
+
+def _find(command: object) -> object:
+    from npe2.manifest.utils import import_python_name
+
+    return import_python_name(command.python_name)  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""ESP-MedSAM and Med-FastSAM as plain PyTorch modules: tensors in, tensors out."""

@@ -1,0 +1,138 @@
+"""Architectures as data: every number that shapes a model, validated, and stored in its checkpoint.
+
+An unknown key is an error, so that a misspelt setting never falls back to a default in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: Modality order of the authors' released ESP-MedSAM code (rows of its query table).
+PUBLISHED_MODALITIES = (
+    "dermoscopy",
+    "xray",
+    "ultrasound",
+    "fundus",
+    "microscopy",
+    "colonoscopy",
+)
+
+
+class FrozenModel(BaseModel):
+    """Base of all configurations: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TinyViTConfig(FrozenModel):
+    """Shape of the TinyViT trunk and SAM neck; the defaults are TinyViT-5M at stride 16."""
+
+    widths: tuple[int, int, int, int] = (64, 128, 160, 320)
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    heads: tuple[int, int, int, int] = (2, 4, 5, 10)
+    windows: tuple[int, int, int, int] = (7, 7, 14, 7)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    #: 4: two strided 3x3 convolutions (TinyViT). 1: two 1x1 convolutions (LiteMedSAM, 256 px in).
+    patch_stride: Literal[4, 1] = 4
+    #: Channels of the embedding after the neck.
+    out_channels: int = 256
+
+    @model_validator(mode="after")
+    def _heads_divide_widths(self) -> TinyViTConfig:
+        for width, heads in zip(self.widths, self.heads, strict=True):
+            if width % heads:
+                raise ValueError(f"width {width} is not divisible by {heads} heads")
+        return self
+
+    @property
+    def attention_blocks(self) -> tuple[tuple[int, int], ...]:
+        """(width, heads) of every attention block, in forward order (stage 0 has none)."""
+        stages = zip(self.widths[1:], self.heads[1:], self.depths[1:], strict=True)
+        return tuple((width, heads) for width, heads, depth in stages for _ in range(depth))
+
+
+class DecoderConfig(FrozenModel):
+    """Shape of SAM's two-way transformer and of the mask upscaling."""
+
+    depth: int = Field(default=2, ge=1)
+    heads: int = Field(default=8, ge=1)
+    mlp_dim: int = Field(default=2048, ge=1)
+    #: The cross attentions work in ``channels / attention_downsample`` dimensions.
+    attention_downsample: int = Field(default=2, ge=1)
+
+
+class ESPMedSAMConfig(FrozenModel):
+    """ESP-MedSAM: semi-parameter sharing encoder, SPPG and QDMD."""
+
+    modalities: tuple[str, ...] = PUBLISHED_MODALITIES
+    trunk: TinyViTConfig = TinyViTConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    #: eq. 3 has separate key and value tokens; the authors' code uses one tensor for both.
+    kv_tokens: Literal["separate", "shared"] = "separate"
+    tokens_per_block: int = Field(default=1, ge=1)
+    #: SPPG: number of stride-2 blocks (one grid cell covers 16 * 2**levels pixels), their width.
+    prompt_levels: int = Field(default=1, ge=1, le=5)
+    prompt_hidden: int = Field(default=64, ge=1)
+    #: Feed the probability itself, not its binarised grid, to the dense prompt encoder.
+    soft_prompt: bool = False
+    #: "isolated": only the wanted query enters the transformer. "joint": all rows attend.
+    queries: Literal["isolated", "joint"] = "isolated"
+    #: Row of the query table used by each modality; None: one row per modality, in order.
+    query_rows: tuple[int, ...] | None = None
+    #: Rows of the query table; None: as many as modalities. The authors' table has 7.
+    query_count: int | None = None
+    #: eq. 8 reads one MLP per modality; the authors' code shares one.
+    mask_mlp: Literal["private", "shared"] = "private"
+    #: Keep the parameters that the authors' files carry but their forward pass never uses.
+    unused_heads: bool = False
+
+    @model_validator(mode="after")
+    def _modalities_and_queries_fit(self) -> ESPMedSAMConfig:
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"modalities must be distinct and at least one, got {self.modalities}")
+        if len(self.rows) != len(self.modalities):
+            raise ValueError(f"{len(self.rows)} query_rows for {len(self.modalities)} modalities")
+        if min(self.rows) < 0 or max(self.rows) >= self.rows_in_table:
+            raise ValueError(f"query_rows {self.rows} exceed the table of {self.rows_in_table}")
+        return self
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Query row of every modality."""
+        return self.query_rows or tuple(range(len(self.modalities)))
+
+    @property
+    def rows_in_table(self) -> int:
+        """Number of rows in the query table."""
+        return self.query_count or len(self.modalities)
+
+
+class MedFastSAMConfig(FrozenModel):
+    """Med-FastSAM: LKA-encoder, coarse prompt encoder and MSF-decoder."""
+
+    modalities: tuple[str, ...] = ("microscopy",)
+    trunk: TinyViTConfig = TinyViTConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    #: eq. 4 sums both attention branches; the authors' code returns the natural branch alone.
+    medical_attention: bool = True
+    #: eq. 5 adds both experts in parallel; the authors' code applies them one after the other.
+    experts: Literal["parallel", "sequential"] = "parallel"
+    #: Channels of the patch embeddings at S/4 and S/8.
+    detail_channels: tuple[int, int] = (32, 64)
+    #: Mask tokens and mask MLPs (the authors keep SAM's four); the first one is the answer.
+    mask_tokens: int = Field(default=1, ge=1)
+    #: SAM's extra IoU token, which takes part in the attention.
+    iou_token: bool = False
+    #: Keep the parameters that the authors' files carry but their forward pass never uses.
+    unused_heads: bool = False
+
+    @model_validator(mode="after")
+    def _modalities_are_distinct(self) -> MedFastSAMConfig:
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"modalities must be distinct and at least one, got {self.modalities}")
+        return self
+
+
+ModelConfig = ESPMedSAMConfig | MedFastSAMConfig

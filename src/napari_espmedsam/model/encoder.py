@@ -1,0 +1,109 @@
+"""Lightweight semi-parameter sharing encoder: one shared trunk, one small bag per modality.
+
+ESP-MedSAM section 3.2.3, eq. 3-4. The trunk is the modality aggregator; the bags are the modality
+controller.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from timm.models.tiny_vit import NormMlp
+from torch import Tensor, nn
+
+from napari_espmedsam.model.config import ESPMedSAMConfig
+from napari_espmedsam.model.tiny_vit import BagGroup, BlockBag, TinyViT
+
+
+class ModalityBlockBag(nn.Module):
+    """Key/value tokens, their biases and the expert MLP of one attention block.
+
+    Parameters
+    ----------
+    dim, heads : int
+        Channels and heads of the block.
+    tokens : int
+        Number z of extra key/value tokens.
+    shared : bool
+        One tensor serves as key and value (the authors' code) instead of two (eq. 3).
+    mlp_ratio : float
+        Hidden width of the expert over ``dim``.
+    """
+
+    def __init__(self, dim: int, heads: int, tokens: int, shared: bool, mlp_ratio: float) -> None:
+        super().__init__()
+        shape = (heads, tokens, dim // heads)
+        self.key_tokens = nn.Parameter(torch.empty(shape))
+        nn.init.normal_(self.key_tokens, std=0.02)
+        if shared:
+            self.value_tokens = self.key_tokens
+        else:
+            self.value_tokens = nn.Parameter(torch.zeros(shape))
+        self.token_biases = nn.Parameter(torch.zeros(tokens))
+        self.expert = NormMlp(dim, int(dim * mlp_ratio))
+        # A new bag starts as a no-op beside a pretrained trunk.
+        nn.init.zeros_(self.expert.fc2.weight)
+        nn.init.zeros_(self.expert.fc2.bias)
+
+    def tokens(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return keys (heads, z, d_head), values (heads, z, d_head) and biases (z,)."""
+        return self.key_tokens, self.value_tokens, self.token_biases
+
+
+class ParameterBag(nn.Module):
+    """Everything the encoder holds for one modality (about 3.14 M parameters)."""
+
+    def __init__(self, config: ESPMedSAMConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            ModalityBlockBag(
+                dim,
+                heads,
+                config.tokens_per_block,
+                config.kv_tokens == "shared",
+                config.trunk.mlp_ratio,
+            )
+            for dim, heads in config.trunk.attention_blocks
+        )
+
+
+class SemiParameterSharingEncoder(nn.Module):
+    """Modality aggregator plus K modality bags.
+
+    Parameters
+    ----------
+    config : ESPMedSAMConfig
+        Architecture; ``config.modalities`` fixes the order of the bags.
+    """
+
+    def __init__(self, config: ESPMedSAMConfig) -> None:
+        super().__init__()
+        self.trunk = TinyViT(config.trunk)
+        self.bags = nn.ModuleList(ParameterBag(config) for _ in config.modalities)
+
+    def groups(self, modality: Tensor) -> list[BagGroup]:
+        """Split a batch by modality; only the bags that occur are touched."""
+        groups = []
+        for k in torch.unique(modality).tolist():
+            rows = torch.nonzero(modality == k).flatten()
+            bag = cast(ParameterBag, self.bags[k])
+            groups.append(BagGroup(rows, cast("list[BlockBag]", list(bag.blocks))))
+        return groups
+
+    def forward(self, images: Tensor, modality: Tensor) -> Tensor:
+        """Embed images, each with the bag of its modality.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, 3, H, W) float, normalised.
+        modality : Tensor
+            (B,) int64 index into the modalities; the batch may mix them.
+
+        Returns
+        -------
+        Tensor
+            (B, C, ceil(H/16), ceil(W/16)) embedding h.
+        """
+        return self.trunk(images, self.groups(modality))  # type: ignore[no-any-return]

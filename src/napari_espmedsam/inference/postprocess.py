@@ -1,0 +1,189 @@
+"""From a probability map to labels: threshold, clean-up, objects, touching objects split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.options import check, option
+
+OUTPUTS = ("mask", "objects", "split")
+DEFAULT_THRESHOLD = 0.5
+_EIGHT = np.ones((3, 3), dtype=bool)
+_SMOOTH_SIGMA = 1.0  # px; takes the staircase of the pixel grid out of the distance map
+
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class PostProcess:
+    """How a probability map becomes labels. All sizes are in pixels of the user's image.
+
+    Raises
+    ------
+    InputError
+        If a value has the wrong type or lies outside its range.
+    """
+
+    output: str = option(
+        "objects",
+        label="Output",
+        help="mask: one value for all foreground. objects: every connected region gets its own "
+        "number. split: as objects, and touching objects are cut apart at their necks.",
+        choices=OUTPUTS,
+        flags=("--objects",),
+    )
+    threshold: float | None = option(
+        None,
+        label="Threshold",
+        help="Probability from which a pixel counts as foreground. Lower finds more.",
+        minimum=0.01,
+        maximum=0.99,
+        auto="the checkpoint's own",
+    )
+    min_size: int = option(
+        16,
+        label="Smallest object",
+        help="Objects with fewer pixels than this are removed; 0 keeps all.",
+        minimum=0,
+        maximum=10**9,
+        unit="px",
+    )
+    max_hole: int = option(
+        64,
+        label="Largest hole filled",
+        help="Enclosed holes of up to this many pixels are filled; 0 fills none.",
+        minimum=0,
+        maximum=10**9,
+        unit="px",
+    )
+    split_neck: float = option(
+        0.8,
+        label="Split at necks below",
+        help="Used by split. Two parts are cut apart where the neck between them is narrower than "
+        "this fraction of the smaller part. Higher cuts more.",
+        minimum=0.1,
+        maximum=0.99,
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def to_labels(probability: npt.NDArray[np.float32], post: PostProcess | None = None) -> Labels:
+    """Turn a probability map into labels. The same input always gives the same labels.
+
+    Parameters
+    ----------
+    probability : ndarray
+        (H, W) float, 0 to 1.
+    post : PostProcess, optional
+        Settings; the defaults when None. A threshold of None means 0.5 here, where no checkpoint
+        is at hand.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint32; 0 is background. Foreground is 1 for "mask"; otherwise objects are numbered
+        1 to n in the order of their first pixel. Pixels that touch by a corner belong together
+        (8-connected).
+
+    Raises
+    ------
+    InputError
+        If the map is not 2-D.
+    """
+    post = PostProcess() if post is None else post
+    if np.ndim(probability) != 2:
+        raise InputError(
+            f"The probability map has {np.ndim(probability)} axes. Give one plane (Y, X) at a time."
+        )
+    threshold = DEFAULT_THRESHOLD if post.threshold is None else post.threshold
+    mask = _drop_small(np.asarray(probability) >= threshold, post.min_size)
+    mask = _fill_small_holes(mask, post.max_hole)
+    if post.output == "mask":
+        return mask.astype(np.uint32)
+    components = ndimage.label(mask, structure=_EIGHT)[0]
+    if post.output == "split" and components.any():
+        components = _split_at_necks(components, post.split_neck, post.min_size)
+    return components.astype(np.uint32)
+
+
+def _drop_small(mask: Mask, min_size: int) -> Mask:
+    if min_size <= 1:
+        return mask
+    components, n = ndimage.label(mask, structure=_EIGHT)
+    keep = np.bincount(components.ravel(), minlength=n + 1) >= min_size
+    keep[0] = False
+    return keep[components]
+
+
+def _fill_small_holes(mask: Mask, max_hole: int) -> Mask:
+    """Fill enclosed background (4-connected, the dual of 8-connected objects) up to a size."""
+    if max_hole < 1:
+        return mask
+    background, n = ndimage.label(~mask)
+    fill = np.bincount(background.ravel(), minlength=n + 1) <= max_hole
+    border = (background[0], background[-1], background[:, 0], background[:, -1])
+    fill[np.concatenate(border)] = False  # open to the outside: not a hole
+    fill[0] = False
+    return mask | fill[background]
+
+
+def _split_at_necks(
+    components: npt.NDArray[np.int32], neck: float, min_size: int
+) -> npt.NDArray[np.int32]:
+    """Cut touching objects apart by a watershed on the distance to the background."""
+    from skimage.segmentation import watershed
+
+    distance = ndimage.distance_transform_edt(np.pad(components > 0, 1, mode="edge"))[1:-1, 1:-1]
+    distance = ndimage.gaussian_filter(distance, _SMOOTH_SIGMA) * (components > 0)
+    seeds = _find_seeds(distance, components, neck, min_size)
+    parts = watershed(  # type: ignore[no-untyped-call]
+        -distance, seeds, connectivity=_EIGHT, mask=components > 0
+    )
+    return _renumber(parts)
+
+
+def _find_seeds(
+    distance: npt.NDArray[np.float64],
+    components: npt.NDArray[np.int32],
+    neck: float,
+    min_size: int,
+) -> npt.NDArray[np.int32]:
+    """Mark one seed per part that is worth cutting off.
+
+    On the logarithm of the distance, a drop of -log(neck) is the same ratio between neck and part
+    for small and large objects (h-maxima); the added pixel keeps the ratio from being met by the
+    grid's own roughness where objects are a few pixels wide.
+    """
+    from skimage.morphology import reconstruction
+
+    inside = components > 0
+    height = -np.log(neck)
+    relief = np.where(inside, np.log1p(distance), -height)
+    flooded = reconstruction(  # type: ignore[no-untyped-call]
+        relief - height, relief, footprint=_EIGHT
+    )
+    tops = inside & (relief - flooded >= height - 1e-6)
+    # A part has to hold a disc of min_size; an object that holds none keeps its own maximum.
+    highest = ndimage.maximum(distance, components, np.arange(components.max() + 1))
+    enough = np.minimum(np.sqrt(min_size / np.pi), highest)
+    tops &= distance >= enough[components]
+    return ndimage.label(tops, structure=_EIGHT)[0]
+
+
+def _renumber(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Number labels 1 to n in the order of their first pixel (row by row)."""
+    values, first = np.unique(labels, return_index=True)
+    order = values[np.argsort(first, kind="stable")]
+    order = order[order > 0]
+    table = np.zeros(int(values.max()) + 1, dtype=np.int32)
+    table[order] = np.arange(1, order.size + 1, dtype=np.int32)
+    return table[labels]

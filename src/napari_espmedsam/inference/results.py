@@ -1,0 +1,99 @@
+"""What a segmentation hands back: progress, planes, and the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class TileDone:
+    """One tile has been segmented. All counts start at 0.
+
+    Attributes
+    ----------
+    plane, n_planes : int
+        Position of the plane among those asked for, and how many those are.
+    tile, n_tiles : int
+        Position of the tile in its plane, and how many tiles each plane has.
+    """
+
+    plane: int
+    n_planes: int
+    tile: int
+    n_tiles: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the whole run that is done, above 0 and up to 1."""
+        return (self.plane + (self.tile + 1) / self.n_tiles) / self.n_planes
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneResult:
+    """One plane is finished.
+
+    Attributes
+    ----------
+    plane, n_planes : int
+        Position of the plane among those asked for (from 0), and how many those are.
+    index : tuple of int
+        Where the plane lies along the leading axes of the image: ``labels[index]``. Empty for a
+        2-D image.
+    labels : ndarray
+        (H, W) uint32, 0 is background. Objects are numbered on from plane to plane of one run, so
+        that no two objects of a stack share a number; a mask is 1 in every plane.
+    provenance : dict
+        How the labels were made: the same JSON-ready dict for each plane of a run.
+    """
+
+    plane: int
+    n_planes: int
+    index: tuple[int, ...]
+    labels: npt.NDArray[np.uint32]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels of a whole image.
+
+    Attributes
+    ----------
+    labels : ndarray
+        uint32; the image's leading axes (T, Z), then Y, X. No channel axis.
+    axes : str
+        Letters of the axes of `labels`, e.g. "ZYX".
+    provenance : dict
+        How the labels were made, JSON-ready: software, version, model, weights hash, modality,
+        scale, tile, post-processing, device, intensity range, input shape, dtype and axes, time.
+    """
+
+    labels: npt.NDArray[np.uint32]
+    axes: str
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Probability:
+    """What the model says about one plane, on the pixels of the user's image.
+
+    Attributes
+    ----------
+    logits : ndarray
+        (H, W) float32.
+    prompt : ndarray
+        (n_tiles, gh, gw) bool: the prompt grids or coarse masks that were decoded.
+    """
+
+    logits: npt.NDArray[np.float32]
+    prompt: npt.NDArray[np.bool_]
+
+    @property
+    def array(self) -> npt.NDArray[np.float32]:
+        """(H, W) float32 probability, 0 to 1."""
+        # tanh form: exact, and no overflow for large negative logits
+        return (0.5 * (1.0 + np.tanh(0.5 * self.logits))).astype(np.float32)

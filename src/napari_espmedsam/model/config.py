@@ -119,6 +119,8 @@ class MedFastSAMConfig(FrozenModel):
     medical_attention: bool = True
     #: eq. 5 adds both experts in parallel; the authors' code applies them one after the other.
     experts: Literal["parallel", "sequential"] = "parallel"
+    #: Otsu's 256 grey levels span each image's own range; the authors' code spans [0, 1].
+    otsu_levels: Literal["image", "unit"] = "image"
     #: Channels of the patch embeddings at S/4 and S/8.
     detail_channels: tuple[int, int] = (32, 64)
     #: Mask tokens and mask MLPs (the authors keep SAM's four); the first one is the answer.

@@ -46,6 +46,7 @@ _CONFIGS: dict[str, Callable[[], ModelConfig]] = {
     "med_fastsam_published": lambda: MedFastSAMConfig(
         medical_attention=False,
         experts="sequential",
+        otsu_levels="unit",
         mask_tokens=4,
         iou_token=True,
         unused_heads=True,

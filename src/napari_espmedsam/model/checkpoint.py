@@ -20,7 +20,7 @@ from napari_espmedsam.errors import CheckpointError, InputError, OutputError
 from napari_espmedsam.model.config import FrozenModel
 from napari_espmedsam.model.registry import Model, build, model_config
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 _HEADER_KEY = "napari-espmedsam"
 _MAX_HEADER_BYTES = 4_000_000
 
@@ -71,7 +71,7 @@ class CheckpointHeader(FrozenModel):
     modalities: tuple[str, ...]
     inputs: dict[str, InputSpec]
     #: Command, commit, data, seed, steps, curve, measurements: whatever made the weights.
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     licence: str
     #: Mask probability threshold chosen on validation data.
     threshold: float = Field(default=0.5, gt=0, lt=1)
@@ -79,7 +79,9 @@ class CheckpointHeader(FrozenModel):
     @model_validator(mode="after")
     def _modalities_agree(self) -> CheckpointHeader:
         if set(self.inputs) != set(self.modalities):
-            raise ValueError(f"inputs {sorted(self.inputs)} do not match modalities {self.modalities}")
+            raise ValueError(
+                f"inputs {sorted(self.inputs)} do not match modalities {self.modalities}"
+            )
         if tuple(self.config.get("modalities", ())) != self.modalities:
             raise ValueError(f"config and header disagree on the modalities {self.modalities}")
         return self
@@ -110,7 +112,9 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     own = model.state_dict()
     # Shared tensors (key = value token) are stored once.
     aliases = {name for name in own if name.endswith("value_tokens") and name not in state}
-    aliases = {a for a in aliases if own[a].data_ptr() == own[a.replace("value_", "key_")].data_ptr()}
+    aliases = {
+        a for a in aliases if own[a].data_ptr() == own[a.replace("value_", "key_")].data_ptr()
+    }
     # BatchNorm's step counter plays no part in inference and some exporters drop it.
     missing = [k for k in own if k not in state and k not in aliases]
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
@@ -243,7 +247,9 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
         config = model_config(header.architecture, **header.config)
         model = build(config)
     except InputError as error:
-        raise CheckpointError(f"{path.name} describes a model that cannot be built: {error}") from error
+        raise CheckpointError(
+            f"{path.name} describes a model that cannot be built: {error}"
+        ) from error
     load_strict(model, load_file(path), path.name)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return LoadedCheckpoint(model.eval().to(torch.float32), header, digest)

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from napari_espmedsam.errors import InputError
 
 LEVELS = 256
-_LUMA = (0.299, 0.587, 0.114)
+# ITU-R BT.601, rounded as torchvision does: the authors' masks are reproduced to the pixel.
+_RED, _GREEN, _BLUE = 0.2989, 0.587, 0.114
 
 OtsuLevels = Literal["image", "unit"]
 
 
 def luma(images: Tensor) -> Tensor:
     """Grey value (B, 1, H, W) of RGB images (B, 3, H, W), in the images' own range."""
-    weights = torch.tensor(_LUMA, device=images.device, dtype=images.dtype)
-    return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+    return _RED * images[:, 0:1] + _GREEN * images[:, 1:2] + _BLUE * images[:, 2:3]
 
 
 def grey_range(grey: Tensor) -> tuple[Tensor, Tensor]:

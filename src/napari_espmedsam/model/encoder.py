@@ -106,4 +106,4 @@ class SemiParameterSharingEncoder(nn.Module):
         Tensor
             (B, C, ceil(H/16), ceil(W/16)) embedding h.
         """
-        return self.trunk(images, self.groups(modality))  # type: ignore[no-any-return]
+        return self.trunk(images, self.groups(modality))

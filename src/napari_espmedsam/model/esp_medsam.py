@@ -59,11 +59,11 @@ class ESPMedSAM(nn.Module):
         """
         check_images(images)
         check_modality(modality, len(images), self.modalities)
-        return self.encoder(images, modality)  # type: ignore[no-any-return]
+        return self.encoder(images, modality)
 
     def prompt(self, embedding: Tensor) -> Tensor:
         """Propose a prompt grid: logits (B, 1, ceil(h/2), ceil(w/2)) (eq. 5 before the sigmoid)."""
-        return self.patch_generator(embedding)  # type: ignore[no-any-return]
+        return self.patch_generator(embedding)
 
     def decode(self, embedding: Tensor, modality: Tensor, prompt_grid: Tensor) -> Tensor:
         """Decode an embedding under a prompt grid.
@@ -85,7 +85,7 @@ class ESPMedSAM(nn.Module):
         """
         height, width = embedding.shape[-2:]
         dense = self.dense_prompt(prompt_grid.to(embedding.dtype), (height, width))
-        return self.decoder(embedding, dense, modality)  # type: ignore[no-any-return]
+        return self.decoder(embedding, dense, modality)
 
     def grid(self, prompt_logits: Tensor) -> Tensor:
         """Grid that the decoder sees for these logits: binary, or soft if so configured."""

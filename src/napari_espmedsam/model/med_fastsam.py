@@ -39,9 +39,7 @@ class MedFastSAM(nn.Module):
         channels = config.trunk.out_channels
 
         def block(dim: int, heads: int, window: int, mlp_ratio: float) -> LKABlock:
-            return LKABlock(
-                dim, heads, window, mlp_ratio, config.medical_attention, config.experts
-            )
+            return LKABlock(dim, heads, window, mlp_ratio, config.medical_attention, config.experts)
 
         self.encoder = TinyViT(config.trunk, block)
         self.coarse_prompt = CoarsePromptEncoder(channels)
@@ -70,7 +68,7 @@ class MedFastSAM(nn.Module):
         return self.encoder(images)
 
     def prompt(self, unnormalised: Tensor) -> Tensor:
-        """Propose a coarse mask (B, 1, H, W) in {0, 1} for (B, 3, H, W) images in [0, 1] (eq. 9)."""
+        """Propose a mask (B, 1, H, W) in {0, 1} for images (B, 3, H, W) in [0, 1] (eq. 9)."""
         check_images(unnormalised)
         return coarse_mask(unnormalised, self.config.otsu_levels)
 

@@ -37,7 +37,10 @@ TRUNK_RULES: tuple[tuple[str, str], ...] = (
     (r"layers\.", "stages."),
 )
 _PROMPT_RULES: tuple[tuple[str, str], ...] = (
-    (r"prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix", "decoder.position.frequencies"),
+    (
+        r"prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix",
+        "decoder.position.frequencies",
+    ),
     (r"prompt_encoder\.", "unused."),
     (r"patch_decoder\.0\.", "patch_generator.blocks.0.0."),
     (r"patch_decoder\.1\.", "patch_generator.blocks.0.1."),
@@ -124,7 +127,9 @@ def read_pickled_state(path: str | Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path.name} holds no dictionary of tensors, so it is no state_dict.")
+        raise CheckpointError(
+            f"{path.name} holds no dictionary of tensors, so it is no state_dict."
+        )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 

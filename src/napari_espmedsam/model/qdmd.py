@@ -62,10 +62,7 @@ class QueryDecoupledDecoder(nn.Module):
         """
         batch, _, height, width = embedding.shape
         rows = torch.tensor(self.rows, device=modality.device)[modality]
-        if self.joint:
-            tokens = self.queries.expand(batch, -1, -1)
-        else:
-            tokens = self.queries[rows][:, None]
+        tokens = self.queries.expand(batch, -1, -1) if self.joint else self.queries[rows][:, None]
         queries, image = self.transformer(
             embedding + dense_prompt, self.position(height, width), tokens
         )
@@ -77,7 +74,7 @@ class QueryDecoupledDecoder(nn.Module):
     def _mask_weights(self, query: Tensor, modality: Tensor) -> Tensor:
         """Apply each row's own MLP: (B, C) to (B, C/8)."""
         if len(self.mask_mlps) == 1:
-            return self.mask_mlps[0](query)  # type: ignore[no-any-return]
+            return self.mask_mlps[0](query)
         return torch.stack(
             [self.mask_mlps[k](q) for k, q in zip(modality.tolist(), query, strict=True)]
         )

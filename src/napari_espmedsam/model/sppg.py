@@ -29,7 +29,9 @@ class PatchGenerator(nn.Module):
         blocks: list[nn.Module] = []
         for level in range(levels):
             width = channels if level == 0 else hidden
-            blocks.append(nn.Sequential(nn.Conv2d(width, hidden, 2, 2), LayerNorm2d(hidden), nn.GELU()))
+            blocks.append(
+                nn.Sequential(nn.Conv2d(width, hidden, 2, 2), LayerNorm2d(hidden), nn.GELU())
+            )
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Conv2d(hidden, 1, 1)
 
@@ -51,7 +53,7 @@ class PatchGenerator(nn.Module):
         for block in self.blocks:
             x = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
             x = block(x)
-        return self.head(x)  # type: ignore[no-any-return]
+        return self.head(x)
 
 
 class DensePromptEncoder(nn.Module):

@@ -49,7 +49,7 @@ def apply_per_group(
 
 
 def relative_offset_index(window: int) -> Tensor:
-    """Index of the (|dy|, |dx|) offset of every pair of window cells: (N, N) int64, N = window**2."""
+    """Index of the (|dy|, |dx|) offset of each pair of window cells: (window**2, window**2)."""
     y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
     y, x = y.flatten(), x.flatten()
     return (y[:, None] - y).abs() * window + (x[:, None] - x).abs()
@@ -84,6 +84,8 @@ class WindowAttention(nn.Module):
         Channels, heads, and side of the square window.
     """
 
+    attention_bias_idxs: Tensor
+
     def __init__(self, dim: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads = heads
@@ -91,9 +93,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
-        self.register_buffer(
-            "attention_bias_idxs", relative_offset_index(window), persistent=False
-        )
+        self.register_buffer("attention_bias_idxs", relative_offset_index(window), persistent=False)
 
     def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Split (n, N, 3 * dim), laid out (head, [q, k, v], d), into three (n, heads, N, d)."""
@@ -115,7 +115,7 @@ class WindowAttention(nn.Module):
             v = torch.cat([v, values.to(v.dtype).expand(v.shape[0], -1, -1, -1)], dim=2)
             bias = torch.cat([bias, token_bias.expand(*bias.shape[:-1], -1)], dim=-1)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return self.proj(out.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+        return self.proj(out.transpose(1, 2).reshape(x.shape))
 
 
 class TinyViTBlock(nn.Module):
@@ -142,15 +142,15 @@ class TinyViTBlock(nn.Module):
 
     def convolve(self, x: Tensor) -> Tensor:
         """Depthwise convolution and BatchNorm on a map (B, H, W, C)."""
-        return self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+        return self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     def forward(self, x: Tensor, groups: Sequence[tuple[Tensor, BlockBag]] = ()) -> Tensor:
         """Transform a map (B, H, W, C); ``groups`` assigns rows of the batch to their bags."""
         if not groups:
             x = self.convolve(x + self.attend(x))
-            return x + self.mlp(x)  # type: ignore[no-any-return]
+            return x + self.mlp(x)
         x = self.convolve(x + apply_per_group(self.attend, x, groups))
-        return x + self.mlp(x) + apply_per_group(lambda h, bag: bag.expert(h), x, groups)  # type: ignore[no-any-return]
+        return x + self.mlp(x) + apply_per_group(lambda h, bag: bag.expert(h), x, groups)
 
 
 BlockFactory = Callable[[int, int, int, float], nn.Module]
@@ -167,7 +167,7 @@ class PointwisePatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed (B, 3, H, W) into (B, out_channels, H, W)."""
-        return self.conv2(self.act(self.conv1(x)))  # type: ignore[no-any-return]
+        return self.conv2(self.act(self.conv1(x)))
 
 
 class ConvStage(nn.Module):
@@ -175,11 +175,13 @@ class ConvStage(nn.Module):
 
     def __init__(self, dim: int, depth: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(MBConv(dim, dim, mlp_ratio, nn.GELU, 0.0) for _ in range(depth)))
+        self.blocks = nn.Sequential(
+            *(MBConv(dim, dim, mlp_ratio, nn.GELU, 0.0) for _ in range(depth))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (B, C, H, W)."""
-        return self.blocks(x)  # type: ignore[no-any-return]
+        return self.blocks(x)
 
 
 class AttentionStage(nn.Module):
@@ -241,12 +243,12 @@ class TinyViT(nn.Module):
         x = self.stages[0](self.patch_embed(images))
         number = 0
         for stage in self.stages[1:]:
-            x = stage.downsample(x).permute(0, 2, 3, 1)  # type: ignore[operator,union-attr]
+            x = stage.downsample(x).permute(0, 2, 3, 1)  # type: ignore[operator]
             for block in stage.blocks:  # type: ignore[union-attr]
                 x = block(x, [(group.rows, group.bags[number]) for group in groups])
                 number += 1
             x = x.permute(0, 3, 1, 2)
-        return x  # type: ignore[no-any-return]
+        return x
 
     def forward(self, images: Tensor, groups: Sequence[BagGroup] = ()) -> Tensor:
         """Embed images.
@@ -263,4 +265,4 @@ class TinyViT(nn.Module):
         Tensor
             (B, out_channels, ceil(H/16), ceil(W/16)).
         """
-        return self.neck(self.features(images, groups))  # type: ignore[no-any-return]
+        return self.neck(self.features(images, groups))

@@ -23,18 +23,19 @@ class FourierPositionEncoding(nn.Module):
         Even number of output channels.
     """
 
+    frequencies: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("frequencies", torch.randn(2, channels // 2))
 
     def forward(self, height: int, width: int) -> Tensor:
         """Return (1, channels, height, width)."""
-        frequencies: Tensor = self.frequencies  # type: ignore[assignment]
-        kind = {"device": frequencies.device, "dtype": frequencies.dtype}
+        kind = {"device": self.frequencies.device, "dtype": self.frequencies.dtype}
         y = (torch.arange(height, **kind) + 0.5) / height  # type: ignore[call-overload]
         x = (torch.arange(width, **kind) + 0.5) / width  # type: ignore[call-overload]
         grid_y, grid_x = torch.meshgrid(2 * y - 1, 2 * x - 1, indexing="ij")
-        angles = 2 * math.pi * (torch.stack([grid_x, grid_y], dim=-1) @ frequencies)
+        angles = 2 * math.pi * (torch.stack([grid_x, grid_y], dim=-1) @ self.frequencies)
         return torch.cat([angles.sin(), angles.cos()], dim=-1).permute(2, 0, 1)[None]
 
 
@@ -51,13 +52,17 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend: q (B, N, dim) over k and v (B, M, dim) gives (B, N, dim)."""
-        q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
+        q, k, v = (
+            self._heads(self.q_proj(q)),
+            self._heads(self.k_proj(k)),
+            self._heads(self.v_proj(v)),
+        )
         out = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(out.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+        return self.out_proj(out.transpose(1, 2).flatten(-2))
 
 
 class TransformerMlp(nn.Module):
@@ -70,7 +75,7 @@ class TransformerMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (..., dim)."""
-        return self.lin2(F.relu(self.lin1(x)))  # type: ignore[no-any-return]
+        return self.lin2(F.relu(self.lin1(x)))
 
 
 class TwoWayBlock(nn.Module):
@@ -140,14 +145,13 @@ class TwoWayTransformer(nn.Module):
         tuple of Tensor
             Updated tokens (B, N, dim) and image (B, dim, h, w).
         """
-        height, width = image.shape[-2:]
         keys, key_pe = image.flatten(2).transpose(1, 2), image_pe.flatten(2).transpose(1, 2)
         queries = tokens
         for layer in self.layers:
             queries, keys = layer(queries, keys, tokens, key_pe)
         attended = self.final_attn_token_to_image(queries + tokens, keys + key_pe, keys)
         queries = self.norm_final_attn(queries + attended)
-        return queries, keys.transpose(1, 2).unflatten(2, (height, width))
+        return queries, keys.transpose(1, 2).reshape(image.shape)
 
 
 class MaskMlp(nn.Module):
@@ -163,4 +167,4 @@ class MaskMlp(nn.Module):
         """Map (..., dim) to (..., out_dim)."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
-        return self.layers[-1](x)  # type: ignore[no-any-return]
+        return self.layers[-1](x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import random
 from collections.abc import Callable
@@ -12,6 +14,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).resolve().parent / "golden"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Load Triton before the first window opens, if any test opens one.
+
+    Triton and Mesa's software OpenGL carry LLVMs that clash: Triton after OpenGL ends the process,
+    Triton first is harmless. Only the tests need this (timm, their oracle, imports Triton); what
+    the package itself runs never does, see ``test_running_a_model_loads_no_triton``.
+    """
+    if any("make_napari_viewer" in getattr(item, "fixturenames", ()) for item in session.items):
+        with contextlib.suppress(ImportError):
+            importlib.import_module("triton")
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,23 @@ def test_widgets_and_command_line_open_without_torch() -> None:
     assert "torch" not in _loaded_by("import napari_espmedsam.widgets.segment")
 
 
+def test_running_a_model_loads_no_triton() -> None:
+    """Triton, loaded while a napari window is open, can end the process (LLVM beside Mesa's)."""
+    loaded = _loaded_by(
+        "import torch\n"
+        "from napari_espmedsam.inference.segmenter import Segmenter\n"
+        "from napari_espmedsam.model.registry import create_model\n"
+        "from napari_espmedsam.model.checkpoint import load_checkpoint\n"
+        "for name in ('esp_medsam_test', 'med_fastsam_test'):\n"
+        "    model = create_model(name, modalities=('m',)).eval()\n"
+        "    with torch.inference_mode():\n"
+        "        image = torch.rand(1, 3, 64, 64)\n"
+        "        model(image, torch.zeros(1, dtype=torch.int64), image)\n"
+    )
+    assert "torch" in loaded
+    assert loaded.isdisjoint({"triton", "torchvision", "timm"})
+
+
 @pytest.mark.parametrize("name", napari_espmedsam.__all__)
 def test_every_export_resolves(name: str) -> None:
     assert getattr(napari_espmedsam, name) is not None

@@ -75,6 +75,14 @@ def pad_to_windows(x: Tensor, window: int) -> Tensor:
     return F.pad(x, (0, 0, 0, pad_x, 0, pad_y)) if pad_y or pad_x else x
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Softmax attention with an additive bias: (n, heads, N, d) each, bias (1, heads, N, M)."""
+    if bias.requires_grad:
+        # The fused kernel has no gradient for its mask and falls back to a slower path.
+        return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
 class WindowAttention(nn.Module):
     """Pre-norm multi-head attention with TinyViT's relative position bias.
 
@@ -114,7 +122,7 @@ class WindowAttention(nn.Module):
             k = torch.cat([k, keys.to(k.dtype).expand(k.shape[0], -1, -1, -1)], dim=2)
             v = torch.cat([v, values.to(v.dtype).expand(v.shape[0], -1, -1, -1)], dim=2)
             bias = torch.cat([bias, token_bias.expand(*bias.shape[:-1], -1)], dim=-1)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        out = attend(q, k, v, bias.to(q.dtype))
         return self.proj(out.transpose(1, 2).reshape(x.shape))
 
 

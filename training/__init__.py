@@ -1,0 +1,1 @@
+"""Training of the models: run from a checkout as ``python -m training``; not part of the wheel."""

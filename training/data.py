@@ -1,0 +1,146 @@
+"""Labelled images from packs: ``PACK/images/*``, ``PACK/masks/*.png`` and ``PACK/splits.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_espmedsam.errors import InputError
+from napari_espmedsam.model.checkpoint import InputSpec
+
+DATA_VARIABLE = "ESPMEDSAM_DATA"
+
+
+def data_root() -> Path:
+    """Folder of the packs: ``$ESPMEDSAM_DATA/data``, else ``../shared/data`` by the checkout."""
+    base = os.environ.get(DATA_VARIABLE)
+    root = Path(base) if base else Path(__file__).resolve().parents[2] / "shared"
+    return root / "data"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image on disk."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def list_samples(pack: Path, split: str) -> list[Sample]:
+    """Samples of one split, in the order of ``splits.json``.
+
+    Raises
+    ------
+    InputError
+        If the pack, the split, or one of its files is missing (the first ten are named).
+    """
+    index = pack / "splits.json"
+    if not index.is_file():
+        raise InputError(
+            f"There is no {index}. Set {DATA_VARIABLE} to the folder that holds data/{pack.name}."
+        )
+    splits = json.loads(index.read_text(encoding="utf-8"))
+    if split not in splits:
+        raise InputError(f"{pack.name} has no split {split!r}; it has {', '.join(splits)}.")
+    images = {path.stem: path for path in (pack / "images").iterdir()}
+    names: list[str] = splits[split]
+    missing = [n for n in names if n not in images or not (pack / "masks" / f"{n}.png").is_file()]
+    if missing:
+        raise InputError(f"{pack.name} lacks images or masks for: {', '.join(missing[:10])}.")
+    return [Sample(n, images[n], pack / "masks" / f"{n}.png") for n in names]
+
+
+def read_pair(sample: Sample) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Read an image, (H, W) or (H, W, 3) RGB, and its foreground mask (H, W).
+
+    Raises
+    ------
+    InputError
+        If one of the two cannot be read or their sizes differ.
+    """
+    image = cv2.imread(str(sample.image), cv2.IMREAD_UNCHANGED)
+    mask = cv2.imread(str(sample.mask), cv2.IMREAD_UNCHANGED)
+    if image is None or mask is None:
+        bad = sample.image if image is None else sample.mask
+        raise InputError(f"{bad} cannot be read as an image. Replace or remove it.")
+    if image.shape[:2] != mask.shape[:2]:
+        raise InputError(
+            f"{sample.name}: the image is {image.shape[:2]} and its mask {mask.shape[:2]}."
+        )
+    if image.ndim == 3:
+        image = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2RGB)
+    if mask.ndim == 3:
+        mask = mask.max(axis=-1)
+    return image, mask > 0
+
+
+def rescale(image: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
+    """Map pixel values to [0, 1] exactly as inference does, and grey to three channels.
+
+    Parameters
+    ----------
+    image : ndarray
+        (H, W) or (H, W, 3), any real type.
+    spec : InputSpec
+        Its ``rescale`` rule.
+
+    Returns
+    -------
+    ndarray
+        (3, H, W) float32 in [0, 1].
+    """
+    low, high = np.percentile(image, spec.percentiles)
+    rescaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    channels = rescaled if rescaled.ndim == 3 else np.repeat(rescaled[..., None], 3, axis=-1)
+    return np.ascontiguousarray(np.moveaxis(channels, -1, 0))
+
+
+class PackDataset:
+    """All samples of a split, held in memory as rescaled 8-bit images.
+
+    Parameters
+    ----------
+    samples : list of Sample
+        What to read.
+    spec : InputSpec
+        Rescaling rule.
+    """
+
+    def __init__(self, samples: list[Sample], spec: InputSpec) -> None:
+        self.samples = samples
+        self.items: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for sample in samples:
+            image, mask = read_pair(sample)
+            pixels = torch.from_numpy((rescale(image, spec) * 255).round().astype(np.uint8))
+            self.items.append((pixels, torch.from_numpy(mask)[None]))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image (3, H, W) float32 in [0, 1] and mask (1, H, W) float32 in {0, 1}."""
+        image, mask = self.items[index]
+        return image.float() / 255, mask.float()
+
+    def kinds(self) -> list[str]:
+        """Name the kind of every image: grey or colour, dark or bright background."""
+        kinds = []
+        for image, _ in self.items:
+            colour = "colour" if bool((image[0] != image[1]).any()) else "grey"
+            kinds.append(f"{colour}-{'bright' if float(image.float().mean()) > 102 else 'dark'}")
+        return kinds
+
+    def weights(self, balance: float) -> torch.Tensor:
+        """Sampling weight of every image: ``n_of_its_kind ** -balance``."""
+        kinds = self.kinds()
+        count = Counter(kinds)
+        return torch.tensor([count[kind] ** -balance for kind in kinds], dtype=torch.float64)

@@ -1,0 +1,106 @@
+"""The run folder: what was asked for, what came of it, and how to go on after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_espmedsam import __version__
+from napari_espmedsam.errors import InputError
+from training.config import FinetuneConfig
+
+STATE = "state.pt"
+RECORD = "run.json"
+CURVE = "curve.csv"
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def git_commit() -> str:
+    """Commit of the checkout, with ``-dirty`` if code that training uses differs, or "unknown"."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        dirty = _git("status", "--porcelain", "--", "training", "src/napari_espmedsam/model")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}-dirty" if dirty else commit
+
+
+def start_run(folder: Path, config: FinetuneConfig, resume: bool) -> None:
+    """Create the run folder and write its record before anything slow happens.
+
+    Raises
+    ------
+    InputError
+        If the folder already holds a run and ``resume`` is not given, or holds another recipe.
+    """
+    record = folder / RECORD
+    if record.is_file():
+        if not resume:
+            raise InputError(f"{folder} already holds a run. Add --resume, or name another folder.")
+        if json.loads(record.read_text())["config"] != config.model_dump(mode="json"):
+            raise InputError(f"{folder} was started with another config. Name another folder.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(
+        record,
+        {
+            "config": config.model_dump(mode="json"),
+            "command": " ".join(["python -m training", *sys.argv[1:]]),
+            "commit": git_commit(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {
+                "napari-espmedsam": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        },
+    )
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, complete or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def save_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
+    """Save the training state, complete or not at all."""
+    temporary = folder / f"{name}.tmp"
+    torch.save(state, temporary)
+    os.replace(temporary, folder / name)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """Last saved training state, or None."""
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def write_curve(folder: Path, rows: list[dict[str, float]]) -> None:
+    """Write the validation curve as CSV."""
+    if not rows:
+        return
+    temporary = folder / f"{CURVE}.tmp"
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, folder / CURVE)

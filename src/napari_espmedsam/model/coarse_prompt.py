@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.model.layers import LayerNorm2d
 
 LEVELS = 256
 # ITU-R BT.601, rounded as torchvision does: the authors' masks are reproduced to the pixel.

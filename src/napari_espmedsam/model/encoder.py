@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from timm.models.tiny_vit import NormMlp
 from torch import Tensor, nn
 
 from napari_espmedsam.model.config import ESPMedSAMConfig
+from napari_espmedsam.model.layers import NormMlp
 from napari_espmedsam.model.tiny_vit import BagGroup, BlockBag, TinyViT
 
 

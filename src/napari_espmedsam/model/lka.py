@@ -10,9 +10,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from timm.models.tiny_vit import NormMlp
 from torch import Tensor, nn
 
+from napari_espmedsam.model.layers import NormMlp
 from napari_espmedsam.model.tiny_vit import BlockBag, TinyViTBlock, WindowAttention
 
 

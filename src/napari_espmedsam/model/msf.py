@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from napari_espmedsam.model.coarse_prompt import extend_to_grid
 from napari_espmedsam.model.config import MedFastSAMConfig
+from napari_espmedsam.model.layers import LayerNorm2d
 from napari_espmedsam.model.transformer import (
     FourierPositionEncoding,
     MaskMlp,

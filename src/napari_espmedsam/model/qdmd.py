@@ -6,10 +6,10 @@ ESP-MedSAM section 3.4, eq. 7-8.
 from __future__ import annotations
 
 import torch
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from napari_espmedsam.model.config import ESPMedSAMConfig
+from napari_espmedsam.model.layers import LayerNorm2d
 from napari_espmedsam.model.transformer import (
     FourierPositionEncoding,
     MaskMlp,

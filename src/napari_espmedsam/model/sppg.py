@@ -6,10 +6,10 @@ ESP-MedSAM section 3.3, eq. 5-6.
 from __future__ import annotations
 
 import torch.nn.functional as F
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.model.layers import LayerNorm2d
 
 
 class PatchGenerator(nn.Module):

@@ -1,7 +1,7 @@
 """TinyViT trunk that accepts extra key/value tokens and experts, and the SAM neck.
 
-The convolutional parts are timm's; attention and block are ours, because a modality's parameter
-bag reaches into both (ESP-MedSAM eq. 3-4). Parameter names follow timm's ``tiny_vit`` models.
+A modality's parameter bag reaches into both attention and block (ESP-MedSAM eq. 3-4). Parameter
+names follow timm's ``tiny_vit`` models.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from timm.layers.norm import LayerNorm2d
-from timm.models.tiny_vit import ConvNorm, MBConv, NormMlp, PatchEmbed, PatchMerging
 from torch import Tensor, nn
 
 from napari_espmedsam.model.config import TinyViTConfig
+from napari_espmedsam.model.layers import (
+    ConvNorm,
+    LayerNorm2d,
+    MBConv,
+    NormMlp,
+    PatchEmbed,
+    PatchMerging,
+)
 
 
 class BlockBag(Protocol):
@@ -183,9 +189,7 @@ class ConvStage(nn.Module):
 
     def __init__(self, dim: int, depth: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(
-            *(MBConv(dim, dim, mlp_ratio, nn.GELU, 0.0) for _ in range(depth))
-        )
+        self.blocks = nn.Sequential(*(MBConv(dim, mlp_ratio) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (B, C, H, W)."""
@@ -199,8 +203,7 @@ class AttentionStage(nn.Module):
         self, in_dim: int, dim: int, depth: int, stride: int, block: Callable[[], nn.Module]
     ) -> None:
         super().__init__()
-        self.downsample = PatchMerging(in_dim, dim, nn.GELU)
-        self.downsample.conv2.conv.stride = (stride, stride)
+        self.downsample = PatchMerging(in_dim, dim, stride)
         self.blocks = nn.ModuleList(block() for _ in range(depth))
 
 
@@ -220,9 +223,7 @@ class TinyViT(nn.Module):
         super().__init__()
         widths = config.widths
         self.patch_embed = (
-            PatchEmbed(3, widths[0], nn.GELU)
-            if config.patch_stride == 4
-            else PointwisePatchEmbed(widths[0])
+            PatchEmbed(3, widths[0]) if config.patch_stride == 4 else PointwisePatchEmbed(widths[0])
         )
         stages: list[nn.Module] = [ConvStage(widths[0], config.depths[0], config.mlp_ratio)]
         for s in (1, 2, 3):

@@ -6,8 +6,9 @@ imported file loses nothing.
 
 from __future__ import annotations
 
-from timm.layers.norm import LayerNorm2d
 from torch import nn
+
+from napari_espmedsam.model.layers import LayerNorm2d
 
 
 class UnusedHeads(nn.Module):

@@ -10,7 +10,13 @@ import typer
 
 from napari_espmedsam.errors import EspMedSamError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def training() -> None:
+    """Train, evaluate and export the models of napari-espmedsam."""
+
 
 Folder = Annotated[Path, typer.Option(help="Run folder: record, curve, state, weights.")]
 

@@ -145,9 +145,7 @@ def _split_at_necks(
     distance = ndimage.distance_transform_edt(np.pad(components > 0, 1, mode="edge"))[1:-1, 1:-1]
     distance = ndimage.gaussian_filter(distance, _SMOOTH_SIGMA) * (components > 0)
     seeds = _find_seeds(distance, components, neck, min_size)
-    parts = watershed(  # type: ignore[no-untyped-call]
-        -distance, seeds, connectivity=_EIGHT, mask=components > 0
-    )
+    parts = watershed(-distance, seeds, connectivity=_EIGHT, mask=components > 0)
     return _renumber(parts)
 
 
@@ -168,9 +166,7 @@ def _find_seeds(
     inside = components > 0
     height = -np.log(neck)
     relief = np.where(inside, np.log1p(distance), -height)
-    flooded = reconstruction(  # type: ignore[no-untyped-call]
-        relief - height, relief, footprint=_EIGHT
-    )
+    flooded = reconstruction(relief - height, relief, footprint=_EIGHT)
     tops = inside & (relief - flooded >= height - 1e-6)
     # A part has to hold a disc of min_size; an object that holds none keeps its own maximum.
     highest = ndimage.maximum(distance, components, np.arange(components.max() + 1))

@@ -95,5 +95,9 @@ class Probability:
     @property
     def array(self) -> npt.NDArray[np.float32]:
         """(H, W) float32 probability, 0 to 1."""
-        # tanh form: exact, and no overflow for large negative logits
-        return (0.5 * (1.0 + np.tanh(0.5 * self.logits))).astype(np.float32)
+        return sigmoid(self.logits)
+
+
+def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Turn logits into probabilities, float32; no overflow for large logits of either sign."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float32)

@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
+from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.device import DeviceChoice, choose_device
-from napari_espmedsam.inference.postprocess import PostProcess
-from napari_espmedsam.inference.results import PlaneResult, Probability, Segmentation, TileDone
-from napari_espmedsam.inference.tiling import TileSpec
-from napari_espmedsam.weights import DEFAULT_CHECKPOINT
+from napari_espmedsam.inference.encoding import (
+    Encoding,
+    EncodingCache,
+    check_prompt,
+    content_key,
+)
+from napari_espmedsam.inference.intensity import IntensityRange, measure_intensity
+from napari_espmedsam.inference.plan import RunPlan, plan_run, resolve_modality
+from napari_espmedsam.inference.postprocess import PostProcess, to_labels
+from napari_espmedsam.inference.provenance import make_provenance
+from napari_espmedsam.inference.results import (
+    PlaneResult,
+    Probability,
+    Segmentation,
+    TileDone,
+    sigmoid,
+)
+from napari_espmedsam.inference.runner import ModelRunner
+from napari_espmedsam.inference.tiling import LogitBlender, TileSpec
+from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_espmedsam.model.checkpoint import CheckpointHeader
+    from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
+    from napari_espmedsam.model.output import Features
 
-
-class Encoding:
-    """Features of one plane; see :meth:`Segmenter.encode`."""
+Event = TileDone | PlaneResult
 
 
 class Segmenter:
-    """A loaded model on a device.
+    """A loaded model on a device. It may be used from several threads; tiles take turns.
 
     Parameters
     ----------
     model : nn.Module
-        A model of ``napari_espmedsam.model``.
+        A model of ``napari_espmedsam.model``. It is moved to the device and into evaluation mode.
     header : CheckpointHeader
         Its description: modalities, input geometry and normalisation.
     sha256 : str
-        Hash of the weights, for the provenance.
+        Hash of the weights, for the provenance; "" for a model that comes from no file.
     device : str
-        See :func:`napari_espmedsam.inference.device.choose_device`.
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
     precision : {"auto", "float32", "bfloat16"}
-        "auto" is float32 everywhere; bfloat16 is faster and flips a few pixels in a thousand.
+        "auto" is float32 on every device. bfloat16 is faster and changes a few pixels in a
+        thousand.
+
+    Attributes
+    ----------
+    header : CheckpointHeader
+        As given.
+    sha256 : str
+        As given.
+    device : DeviceChoice
+        The device that is used, and why.
+    precision : str
+        "float32" or "bfloat16".
+
+    Raises
+    ------
+    DeviceError
+        If the device is not available.
+    InputError
+        If the precision is unknown.
     """
 
     def __init__(
@@ -53,6 +89,9 @@ class Segmenter:
         self.header = header
         self.sha256 = sha256
         self.device: DeviceChoice = choose_device(device)
+        self._runner = ModelRunner(model, self.device.device, precision)
+        self.precision = self._runner.precision
+        self._cache = EncodingCache()
 
     @classmethod
     def from_checkpoint(
@@ -62,18 +101,46 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
     ) -> Segmenter:
-        """Load a model by its name or from a .safetensors file."""
-        raise NotImplementedError
+        """Load a model by its name or from a .safetensors file.
+
+        Parameters
+        ----------
+        name_or_path : str or Path
+            A name that ``napari-espmedsam models`` lists, or a file.
+        device, precision : str
+            See :class:`Segmenter`.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, damaged or foreign.
+        DeviceError
+            If the device is not available.
+        """
+        from napari_espmedsam.model.checkpoint import load_checkpoint
+
+        loaded = load_checkpoint(resolve_checkpoint(name_or_path))
+        return cls(loaded.model, loaded.header, loaded.sha256, device=device, precision=precision)
 
     @property
     def name(self) -> str:
         """Name of the checkpoint."""
-        raise NotImplementedError
+        return self.header.name
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities that the checkpoint was trained for."""
-        raise NotImplementedError
+        return self.header.modalities
+
+    def input_spec(self, modality: str | None = None) -> InputSpec:
+        """Say how images of a modality enter the model: geometry, size, scale, diameter.
+
+        Raises
+        ------
+        ModalityError
+            If the checkpoint lacks the modality, or has several and none is given.
+        """
+        return self.header.inputs[resolve_modality(self.header, modality)]
 
     def encode(
         self,
@@ -84,14 +151,83 @@ class Segmenter:
         diameter: float | None = None,
         pixel_size: float | None = None,
         tile: TileSpec | None = None,
-        intensity: Any = None,
+        intensity: IntensityRange | None = None,
     ) -> Encoding:
-        """Compute the features of one plane, (H, W) or (H, W, 3); a repeated call is cached."""
-        raise NotImplementedError
+        """Compute the features of one plane; with the same pixels and settings from a cache.
+
+        Parameters
+        ----------
+        plane : ndarray
+            (H, W) integers or floats, or (H, W, 3) or (H, W, 4) for RGB(A).
+        modality : str, optional
+            One of :attr:`modalities`; may be left out where there is one.
+        scale, diameter, pixel_size, tile
+            See :meth:`segment`.
+        intensity : IntensityRange, optional
+            Grey values that become 0 and 1; measured on this plane when None. For a plane of a
+            stack give the range of the stack.
+
+        Returns
+        -------
+        Encoding
+            Features, geometry and the model's own prompt, for :meth:`decode`.
+
+        Raises
+        ------
+        InputError, ModalityError
+            See :meth:`segment`.
+        """
+        colours = np.ndim(plane) == 3
+        plan = plan_run(
+            self.header,
+            plane,
+            modality,
+            axes="YXS" if colours else "YX",
+            rgb=colours,
+            scale=scale,
+            diameter=diameter,
+            pixel_size=pixel_size,
+            tile=tile,
+        )
+        known = measure_intensity(plan.stack, plan.spec) if intensity is None else intensity
+        pixels = plan.stack.plane(0)
+        settings = (self.sha256, self.precision, plan.modality, plan.geometry, known)
+        key = content_key(pixels, *settings)
+        return self._cache.get_or_make(key, lambda: self._encode(pixels, key, plan, known))
 
     def decode(self, encoding: Encoding, *, prompt: npt.ArrayLike | None = None) -> Probability:
-        """Decode features, with the model's own prompt or with another; milliseconds."""
-        raise NotImplementedError
+        """Decode features under the model's own prompt or another: milliseconds per tile.
+
+        Parameters
+        ----------
+        encoding : Encoding
+            From :meth:`encode` of this segmenter.
+        prompt : array-like, optional
+            (n_tiles, gh, gw) as ``encoding.prompt``, or (gh, gw) where there is one tile: bool or
+            0 to 1, cut at 0.5. It replaces the proposal of every tile.
+
+        Returns
+        -------
+        Probability
+            Logits and probability on the pixels of the image.
+
+        Raises
+        ------
+        InputError
+            If the encoding belongs to another segmenter, or the prompt does not fit it.
+        """
+        if encoding.owner != self._runner.identity:
+            raise InputError(
+                "The encoding was made by another Segmenter. Encode the plane with this one first."
+            )
+        grids = None if prompt is None else check_prompt(prompt, encoding)
+        blender = LogitBlender(encoding.geometry.grid)
+        modality = self.modalities.index(encoding.modality)
+        for i, features in enumerate(encoding.features):
+            grid = None if grids is None else grids[i]
+            blender.add(i, self._runner.decode(features, modality, grid))
+        logits = encoding.geometry.to_image(blender.result())
+        return Probability(logits, encoding.prompt if grids is None else grids)
 
     def segment(
         self,
@@ -107,8 +243,69 @@ class Segmenter:
         tile: TileSpec | None = None,
         post: PostProcess | None = None,
     ) -> Segmentation:
-        """Segment a whole image or stack."""
-        raise NotImplementedError
+        """Segment a whole image, plane by plane.
+
+        Parameters
+        ----------
+        image : array-like
+            numpy, dask, zarr or alike: Y and X, with any of T, Z and C (or S) in any order;
+            integers or floats without NaN; planes of 16 x 16 px and more. It is read one plane at
+            a time and never changed.
+        modality : str, optional
+            One of :attr:`modalities`; may be left out where there is one.
+        axes : str, optional
+            Letters for the axes, e.g. "ZCYX"; guessed from the shape when None
+            (:func:`napari_espmedsam.inference.image.guess_axes`).
+        channel : int, optional
+            Channel to segment; needed where there are several that are no colours.
+        rgb : bool, optional
+            Whether the channel axis holds colours. None: 8-bit images with 3 or 4 channels last.
+        scale : float, optional
+            Model px per image px; the trained one when None.
+        diameter : float, optional
+            Typical object diameter in image px, instead of the scale.
+        pixel_size : float, optional
+            Micrometres per image px, instead of the scale.
+        tile : TileSpec, optional
+            Tile size and halo; the trained size when None.
+        post : PostProcess, optional
+            From probability to labels; the defaults when None.
+
+        Returns
+        -------
+        Segmentation
+            Labels uint32 with the image's leading axes, then Y and X.
+
+        Raises
+        ------
+        InputError
+            If the image or a setting cannot be used; the message says how to mend it.
+        ModalityError
+            If the checkpoint lacks the modality, or has several and none is given.
+        DeviceError
+            If the device runs out of memory.
+        """
+        plan = plan_run(
+            self.header,
+            image,
+            modality,
+            axes=axes,
+            channel=channel,
+            rgb=rgb,
+            scale=scale,
+            diameter=diameter,
+            pixel_size=pixel_size,
+            tile=tile,
+            post=post,
+        )
+        stack = plan.stack
+        labels = np.zeros(stack.leading_shape + stack.plane_shape, np.uint32)
+        provenance: dict[str, Any] = {}
+        for event in self._run(plan):
+            if isinstance(event, PlaneResult):
+                labels[event.index] = event.labels
+                provenance = event.provenance
+        return Segmentation(labels, stack.leading_axes + "YX", provenance)
 
     def iter_segment(
         self,
@@ -124,6 +321,85 @@ class Segmenter:
         tile: TileSpec | None = None,
         post: PostProcess | None = None,
         planes: Sequence[int] | None = None,
-    ) -> Iterator[TileDone | PlaneResult]:
-        """Segment plane by plane; closing the generator cancels within one tile."""
-        raise NotImplementedError
+    ) -> Generator[Event, None, None]:
+        """Segment plane by plane, with a sign of life after each tile.
+
+        Image and settings are checked by the call itself, before the first ``next``. Close the
+        generator, or stop asking it, to cancel: no further tile is computed.
+
+        Parameters
+        ----------
+        image, modality, axes, channel, rgb, scale, diameter, pixel_size, tile, post
+            See :meth:`segment`.
+        planes : sequence of int, optional
+            Planes to segment in this order, counted from 0 over the leading axes (the last one
+            runs fastest); all when None. The intensity range is that of the whole image in any
+            case, so a plane gets the same mask alone and in its stack.
+
+        Yields
+        ------
+        TileDone or PlaneResult
+            ``TileDone`` after each tile, ``PlaneResult`` after the last tile of each plane.
+
+        Raises
+        ------
+        InputError, ModalityError, DeviceError
+            See :meth:`segment`.
+        """
+        plan = plan_run(
+            self.header,
+            image,
+            modality,
+            axes=axes,
+            channel=channel,
+            rgb=rgb,
+            scale=scale,
+            diameter=diameter,
+            pixel_size=pixel_size,
+            tile=tile,
+            post=post,
+            planes=planes,
+        )
+        return self._run(plan)
+
+    def _run(self, plan: RunPlan) -> Generator[Event, None, None]:
+        intensity = measure_intensity(plan.stack, plan.spec)
+        record = make_provenance(self, plan, intensity)
+        n_planes, n_tiles = len(plan.planes), len(plan.geometry.grid)
+        n_objects = 0
+        for position, i in enumerate(plan.planes):
+            pixels = plan.geometry.to_model(intensity.rescale(plan.stack.plane(i)))
+            blender = LogitBlender(plan.geometry.grid)
+            for tile in range(n_tiles):
+                features = self._extract(pixels, tile, plan)
+                blender.add(tile, self._runner.decode(features, plan.modality_index))
+                yield TileDone(position, n_planes, tile, n_tiles)
+            del pixels  # a large plane need not be held while its labels are made
+            logits = plan.geometry.to_image(blender.result())
+            labels = to_labels(sigmoid(logits), plan.post)
+            if plan.post.output != "mask":
+                count = int(labels.max())
+                labels[labels > 0] += np.uint32(n_objects)
+                n_objects += count
+            yield PlaneResult(position, n_planes, plan.stack.index(i), labels, record)
+
+    def _extract(self, pixels: npt.NDArray[np.float32], tile: int, plan: RunPlan) -> Features:
+        part = pixels[plan.geometry.grid.slices(tile)]
+        return self._runner.extract(part, plan.modality_index, plan.spec)
+
+    def _encode(
+        self, plane: npt.NDArray[Any], key: str, plan: RunPlan, intensity: IntensityRange
+    ) -> Encoding:
+        pixels = plan.geometry.to_model(intensity.rescale(plane))
+        n_tiles = len(plan.geometry.grid)
+        features = tuple(self._extract(pixels, tile, plan) for tile in range(n_tiles))
+        return Encoding(
+            key=key,
+            modality=plan.modality,
+            geometry=plan.geometry,
+            intensity=intensity,
+            prompt_kind=self._runner.prompt_kind,
+            prompt_probability=np.stack([self._runner.propose(each) for each in features]),
+            features=features,
+            owner=self._runner.identity,
+        )

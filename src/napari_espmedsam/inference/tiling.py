@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_espmedsam.errors import InputError
 
 GRID = 32
@@ -57,3 +60,120 @@ class TileSpec:
     def step(self) -> int:
         """Distance between neighbouring tiles in model px."""
         return self.size - 2 * self.halo
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Equal tiles that cover a plane.
+
+    Attributes
+    ----------
+    plane : tuple of int
+        (H, W) of the plane, multiples of 32.
+    tile : tuple of int
+        (h, w) of each tile, multiples of 32, no larger than the plane.
+    rows, columns : tuple of int
+        Where tiles start along Y and X, multiples of 32. Tiles are counted row by row.
+    overlap : int
+        Width over which the weights of a tile rise from its edge, twice the halo.
+    """
+
+    plane: tuple[int, int]
+    tile: tuple[int, int]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    overlap: int
+
+    def __len__(self) -> int:
+        """Count the tiles."""
+        return len(self.rows) * len(self.columns)
+
+    def slices(self, i: int, cell: int = 1) -> tuple[slice, slice]:
+        """Say where tile i lies in the plane, on a grid of `cell` x `cell` px."""
+        row, column = divmod(i, len(self.columns))
+        y, x = self.rows[row] // cell, self.columns[column] // cell
+        return slice(y, y + self.tile[0] // cell), slice(x, x + self.tile[1] // cell)
+
+
+def make_grid(plane: tuple[int, int], spec: TileSpec | None) -> TileGrid:
+    """Cover a plane with tiles; None makes the plane one tile.
+
+    Parameters
+    ----------
+    plane : tuple of int
+        (H, W) in model px, multiples of 32.
+    spec : TileSpec or None
+        Size and halo. A plane that is smaller than a tile makes the tile smaller.
+    """
+    if spec is None:
+        return TileGrid(plane, plane, (0,), (0,), 0)
+    tile = (min(spec.size, plane[0]), min(spec.size, plane[1]))
+    rows, columns = (
+        _starts(length, size, spec.step) for length, size in zip(plane, tile, strict=True)
+    )
+    return TileGrid(plane, tile, rows, columns, 2 * spec.halo)
+
+
+def _starts(length: int, size: int, step: int) -> tuple[int, ...]:
+    """Place tiles every `step`; the last one is moved back to end with the plane."""
+    return (*range(0, length - size, step), length - size)
+
+
+class LogitBlender:
+    """Sum of the tiles' logits under weights that add up to one in every pixel.
+
+    The weights are products of one ramp along Y and one along X, so that only the sum has the
+    size of the plane. It is kept on the grid of the logits (a quarter of the model's pixels).
+    """
+
+    def __init__(self, grid: TileGrid) -> None:
+        self._grid = grid
+        self._sum: npt.NDArray[np.float32] | None = None
+        self._weights: list[npt.NDArray[np.float32]] = []
+        self._stride = 1
+
+    def add(self, i: int, logits: npt.NDArray[np.float32]) -> None:
+        """Add the logits (h / s, w / s) float32 of tile i; s is the same for all tiles."""
+        if self._sum is None:
+            self._sum = self._start(logits.shape[0])
+        row, column = divmod(i, len(self._grid.columns))
+        weight = np.outer(self._weights[0][row], self._weights[1][column])
+        self._sum[self._grid.slices(i, self._stride)] += weight * logits
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """Blended logits of the plane, (H / s, W / s) float32, once every tile was added."""
+        if self._sum is None:
+            raise RuntimeError("no tile was added")
+        return self._sum
+
+    def _start(self, height: int) -> npt.NDArray[np.float32]:
+        grid = self._grid
+        self._stride = grid.tile[0] // height
+        axes = zip((grid.rows, grid.columns), grid.tile, grid.plane, strict=True)
+        self._weights = [
+            _axis_weights(starts, size, length, grid.overlap, self._stride)
+            for starts, size, length in axes
+        ]
+        return np.zeros([length // self._stride for length in grid.plane], np.float32)
+
+
+def _axis_weights(
+    starts: tuple[int, ...], size: int, length: int, overlap: int, stride: int
+) -> npt.NDArray[np.float32]:
+    """Weights of each tile along one axis, (n tiles, size / stride), that add up to one.
+
+    They rise smoothly (3 t^2 - 2 t^3) from a tile's edge over the overlap, except where that edge
+    is the plane's own.
+    """
+    place = (np.arange(size // stride) + 0.5) * stride
+    weights = np.ones((len(starts), place.size))
+    total = np.zeros(length // stride)
+    for weight, start in zip(weights, starts, strict=True):
+        for edge, inner in ((place, start > 0), (size - place, start + size < length)):
+            if inner and overlap:
+                t = np.clip(edge / overlap, 0.0, 1.0)
+                weight *= t * t * (3.0 - 2.0 * t)
+        total[start // stride :][: place.size] += weight
+    for weight, start in zip(weights, starts, strict=True):
+        weight /= total[start // stride :][: place.size]
+    return weights.astype(np.float32)

@@ -1,0 +1,123 @@
+"""Settle and check a whole run before its first tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from napari_espmedsam.errors import InputError, ModalityError
+from napari_espmedsam.inference.geometry import PlaneGeometry, plan_geometry
+from napari_espmedsam.inference.image import PlaneStack
+from napari_espmedsam.inference.postprocess import PostProcess
+from napari_espmedsam.inference.tiling import TileSpec
+
+if TYPE_CHECKING:
+    from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
+
+
+@dataclass(frozen=True, eq=False)
+class RunPlan:
+    """Everything about one run that is known without reading a pixel.
+
+    Attributes
+    ----------
+    modality : str
+        One of the checkpoint's.
+    modality_index : int
+        Its index in the model.
+    spec : InputSpec
+        How its images enter the model.
+    stack : PlaneStack
+        The image.
+    geometry : PlaneGeometry
+        Scale and tiles of each plane.
+    post : PostProcess
+        With the threshold filled in.
+    planes : tuple of int
+        Planes to segment, in this order.
+    """
+
+    modality: str
+    modality_index: int
+    spec: InputSpec
+    stack: PlaneStack
+    geometry: PlaneGeometry
+    post: PostProcess
+    planes: tuple[int, ...]
+
+
+def plan_run(
+    header: CheckpointHeader,
+    image: Any,
+    modality: str | None = None,
+    *,
+    axes: str | None = None,
+    channel: int | None = None,
+    rgb: bool | None = None,
+    scale: float | None = None,
+    diameter: float | None = None,
+    pixel_size: float | None = None,
+    tile: TileSpec | None = None,
+    post: PostProcess | None = None,
+    planes: Sequence[int] | None = None,
+) -> RunPlan:
+    """Check image and settings against a checkpoint; see ``Segmenter.iter_segment``.
+
+    Raises
+    ------
+    InputError, ModalityError
+        With the value, the limit and the way to mend it.
+    """
+    modality = resolve_modality(header, modality)
+    spec = header.inputs[modality]
+    stack = PlaneStack.from_array(image, axes, channel=channel, rgb=rgb)
+    geometry = plan_geometry(
+        stack.plane_shape, spec, scale=scale, diameter=diameter, pixel_size=pixel_size, tile=tile
+    )
+    post = PostProcess() if post is None else post
+    if post.threshold is None:
+        post = replace(post, threshold=header.threshold)
+    return RunPlan(
+        modality=modality,
+        modality_index=header.modalities.index(modality),
+        spec=spec,
+        stack=stack,
+        geometry=geometry,
+        post=post,
+        planes=_check_planes(planes, len(stack)),
+    )
+
+
+def resolve_modality(header: CheckpointHeader, modality: str | None) -> str:
+    """Return the modality to use; None stands for the only one of a checkpoint.
+
+    Raises
+    ------
+    ModalityError
+        If the checkpoint lacks it, or has several and none is given.
+    """
+    known = header.modalities
+    if modality is None and len(known) == 1:
+        return known[0]
+    if modality is None or modality not in known:
+        problem = "No modality is given" if modality is None else f"modality is {modality!r}"
+        raise ModalityError(
+            f"{problem}, and the model {header.name!r} was trained for: {', '.join(known)}. "
+            "Choose one of these, or another model."
+        )
+    return modality
+
+
+def _check_planes(planes: Sequence[int] | None, n: int) -> tuple[int, ...]:
+    if planes is None:
+        return tuple(range(n))
+    chosen = tuple(int(i) for i in planes)
+    wrong = [i for i in chosen if not 0 <= i < n]
+    if wrong or not chosen:
+        what = f"planes holds {wrong[0]}" if wrong else "planes is empty"
+        raise InputError(
+            f"{what}, and the image has {n} plane(s). Give numbers from 0 to {n - 1}, or None for "
+            "all."
+        )
+    return chosen

@@ -1,0 +1,53 @@
+"""The record of how labels were made, kept with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_espmedsam import __version__
+from napari_espmedsam.inference.intensity import IntensityRange
+from napari_espmedsam.inference.plan import RunPlan
+
+if TYPE_CHECKING:
+    from napari_espmedsam.inference.segmenter import Segmenter
+
+
+def make_provenance(
+    segmenter: Segmenter, plan: RunPlan, intensity: IntensityRange
+) -> dict[str, Any]:
+    """Describe one run as a dict of plain JSON values.
+
+    Returns
+    -------
+    dict
+        Software, model, settings and input; ``created`` is the UTC time in ISO 8601.
+    """
+    geometry, stack = plan.geometry, plan.stack
+    return {
+        "software": "napari-espmedsam",
+        "version": __version__,
+        "torch": str(torch.__version__),
+        "model": segmenter.name,
+        "architecture": segmenter.header.architecture,
+        "weights_sha256": segmenter.sha256,
+        "weights_licence": segmenter.header.licence,
+        "modality": plan.modality,
+        "geometry": "whole" if geometry.tile is None else "tiled",
+        "scale": geometry.scale,
+        "model_shape": list(geometry.model_shape),
+        "tile": None if geometry.tile is None else asdict(geometry.tile),
+        "post": asdict(plan.post),
+        "device": segmenter.device.device,
+        "precision": segmenter.precision,
+        "intensity": [intensity.low, intensity.high],
+        "axes": stack.axes,
+        "channel": stack.channel,
+        "rgb": stack.rgb,
+        "shape": [int(n) for n in stack.array.shape],
+        "dtype": str(stack.array.dtype),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,118 @@
+"""The one place where arrays become tensors: a model on a device, tile by tile."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from napari_espmedsam.errors import DeviceError, InputError
+from napari_espmedsam.model.output import Features
+
+if TYPE_CHECKING:
+    from napari_espmedsam.model.checkpoint import InputSpec
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+Floats = npt.NDArray[np.float32]
+
+
+class ModelRunner:
+    """Runs a model on single tiles; safe to share between threads (one tile at a time).
+
+    Parameters
+    ----------
+    model : nn.Module
+        Moved to the device and into evaluation mode.
+    device : str
+        Device as torch calls it.
+    precision : {"auto", "float32", "bfloat16"}
+        "auto" is float32.
+    """
+
+    def __init__(self, model: nn.Module, device: str, precision: str = "auto") -> None:
+        if precision not in PRECISIONS:
+            raise InputError(f"precision is {precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
+        self.precision = "float32" if precision == "auto" else precision
+        self.device = device
+        moved = model.to(device=device)
+        moved = moved.to(memory_format=torch.channels_last)
+        # Any: extract and decode_features are no methods of nn.Module
+        self._model = cast(Any, moved.eval())
+        self._lock = threading.Lock()
+        self.identity = uuid.uuid4().hex  # features of one runner mean nothing to another
+
+    @property
+    def prompt_kind(self) -> str:
+        """Kind of prompt that the model takes: "grid" or "mask"."""
+        return str(self._model.prompt_kind)
+
+    def extract(self, tile: Floats, modality: int, spec: InputSpec) -> Features:
+        """Encode one tile, (h, w) or (h, w, 3) float32 in [0, 1]: the expensive part."""
+        with self._ready(tile.shape[:2]):
+            rescaled = self._to_batch(tile)
+            mean, std = (
+                torch.tensor(value, device=self.device).view(1, 3, 1, 1)
+                for value in (spec.mean, spec.std)
+            )
+            images = (rescaled * spec.value_range - mean) / std
+            images = images.contiguous(memory_format=torch.channels_last)
+            return cast(Features, self._model.extract(images, self._index(modality), rescaled))
+
+    def propose(self, features: Features) -> Floats:
+        """Read the model's own prompt, (gh, gw) float32 in [0, 1]."""
+        with self._ready(tuple(features.prompt.shape[-2:])):
+            prompt = features.prompt.float()
+            prompt = prompt.sigmoid() if self.prompt_kind == "grid" else prompt
+            return _to_array(prompt)
+
+    def decode(
+        self, features: Features, modality: int, prompt: npt.NDArray[np.bool_] | None = None
+    ) -> Floats:
+        """Decode one tile under a prompt, or its own: logits (h / 4, w / 4) float32."""
+        with self._ready(tuple(features.embedding.shape[-2:])):
+            given = None
+            if prompt is not None:
+                given = torch.from_numpy(prompt.astype(np.float32))[None, None].to(self.device)
+            return _to_array(
+                self._model.decode_features(features, self._index(modality), given).float()
+            )
+
+    def _to_batch(self, tile: Floats) -> Tensor:
+        """(1, 3, h, w); grey is repeated."""
+        colours = tile if tile.ndim == 3 else np.broadcast_to(tile[..., None], (*tile.shape, 3))
+        channels_first = np.ascontiguousarray(colours.transpose(2, 0, 1))
+        return torch.from_numpy(channels_first)[None].to(self.device)
+
+    def _index(self, modality: int) -> Tensor:
+        return torch.tensor([modality], device=self.device)
+
+    @contextmanager
+    def _ready(self, shape: tuple[int, ...]) -> Iterator[None]:
+        """One thread at a time, without gradients, in the chosen precision."""
+        kind = self.device.split(":")[0]
+        half = self.precision == "bfloat16"
+        with (
+            self._lock,
+            torch.inference_mode(),
+            torch.autocast(kind, torch.bfloat16, enabled=half),
+        ):
+            try:
+                yield
+            except torch.cuda.OutOfMemoryError as error:
+                raise DeviceError(
+                    f"{self.device} has too little free memory for one tile ({shape[0]} x "
+                    f"{shape[1]}). Use a smaller tile, or device='cpu'."
+                ) from error
+
+
+def _to_array(tensor: Tensor) -> Floats:
+    """(1, 1, h, w) on any device to (h, w) on the CPU."""
+    return cast(Floats, tensor[0, 0].cpu().numpy())

@@ -51,14 +51,14 @@ def test_running_a_model_loads_no_triton() -> None:
     """Triton, loaded while a napari window is open, can end the process (LLVM beside Mesa's)."""
     loaded = _loaded_by(
         "import torch\n"
-        "from napari_espmedsam.inference.segmenter import Segmenter\n"
+        "import napari_espmedsam.inference.segmenter\n"
+        "import napari_espmedsam.model.published\n"
         "from napari_espmedsam.model.registry import create_model\n"
-        "from napari_espmedsam.model.checkpoint import load_checkpoint\n"
+        "image, first = torch.rand(1, 3, 64, 64), torch.zeros(1, dtype=torch.int64)\n"
         "for name in ('esp_medsam_test', 'med_fastsam_test'):\n"
         "    model = create_model(name, modalities=('m',)).eval()\n"
         "    with torch.inference_mode():\n"
-        "        image = torch.rand(1, 3, 64, 64)\n"
-        "        model(image, torch.zeros(1, dtype=torch.int64), image)\n"
+        "        model.decode_features(model.extract(image, first, image), first)\n"
     )
     assert "torch" in loaded
     assert loaded.isdisjoint({"triton", "torchvision", "timm"})

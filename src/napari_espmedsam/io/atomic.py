@@ -1,0 +1,61 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_espmedsam.errors import OutputError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; give it the real name once the block has succeeded.
+
+    The folder is created if need be. The file is flushed to the disk before it is renamed, so
+    that a crash leaves either the old file or the new one. If the block fails, the temporary file
+    is removed and `path` is as it was.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where the finished file belongs.
+    overwrite : bool
+        False: an existing `path` is an error.
+
+    Yields
+    ------
+    Path
+        Temporary path with the suffix of `path`, in the same folder. The block writes it.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or written, the disk is full, or `path` exists and
+        `overwrite` is False.
+    """
+    path = Path(path)
+    # Writers look at the suffix, so the temporary name keeps it.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not overwrite and path.exists():
+            raise OutputError(f"{path} exists already; pass --overwrite or another output folder.")
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path} ({error.strerror or error}); choose an output folder that you "
+            "may write to and that has space left."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

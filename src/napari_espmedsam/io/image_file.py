@@ -1,0 +1,100 @@
+"""What was read from an image file: the pixels, what their axes mean and how large they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Factors to micrometres, by the lower-case spellings that OME-XML and ImageJ write.
+MICROMETRES: dict[str, float] = {
+    "å": 1e-4,
+    "angstrom": 1e-4,
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "um": 1.0,
+    "µm": 1.0,  # micro sign
+    "μm": 1.0,  # Greek mu, which some writers use
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "micrometre": 1.0,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "cm": 1e4,
+    "centimeter": 1e4,
+    "inch": 25400.0,
+    "m": 1e6,
+    "meter": 1e6,
+}
+
+
+def micrometres(value: object, unit: object) -> float | None:
+    """Convert a length to micrometres, or None where it says nothing usable.
+
+    Parameters
+    ----------
+    value : object
+        A number, or text that holds one.
+    unit : object
+        Its unit as written in the file, for example ``"µm"``, ``"micron"`` or ``"pixel"``.
+
+    Returns
+    -------
+    float or None
+        Length in micrometres; None for an unknown unit and for a value that is not a positive,
+        finite number.
+    """
+    factor = MICROMETRES.get(str(unit).strip().lower())
+    try:
+        length = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    if factor is None or not np.isfinite(length) or length <= 0:
+        return None
+    return length * factor
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image as stored, with its axes named.
+
+    Attributes
+    ----------
+    path : Path
+        Where it was read from.
+    array : ndarray
+        Pixels in the file's own dtype (native byte order); read-only memory map where the file is
+        large and uncompressed.
+    axes : str
+        One letter per dimension of `array`, out of ``TZCYX`` and ``S`` (colour samples: red,
+        green, blue; always last and always three). Axes of length one are dropped.
+    spacing : Mapping of str to float
+        Size of one step along ``Z``, ``Y``, ``X`` in micrometres and along ``T`` in seconds.
+        Holds only the axes for which the file states a size.
+    n_series : int
+        Images in the file. Only the first one is read.
+    """
+
+    path: Path
+    array: NDArray[Any]
+    axes: str
+    spacing: Mapping[str, float] = field(default_factory=dict)
+    n_series: int = 1
+
+    @property
+    def rgb(self) -> bool:
+        """True where the last axis holds red, green and blue."""
+        return self.axes.endswith("S")
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Side of a pixel in micrometres; None where unstated or not square (over 1 % apart)."""
+        y, x = self.spacing.get("Y"), self.spacing.get("X")
+        if y is None or x is None or abs(y - x) > 0.01 * max(y, x):
+            return None
+        return x

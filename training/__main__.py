@@ -37,6 +37,58 @@ def finetune(
     typer.echo(f"best weights: {best}")
 
 
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Option(help="Name of a bundled model, or a file.")],
+    pack: Annotated[str, typer.Option(help="Folder below the data root.")] = "dsb2018",
+    split: Annotated[str, typer.Option(help="Split to measure.")] = "test",
+    modality: Annotated[str | None, typer.Option(help="If the checkpoint has several.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Instead of the checkpoint's.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row per image here.")] = None,
+) -> None:
+    """Measure a checkpoint: mean Dice and IoU per image, at the images' own resolution."""
+    from napari_espmedsam.inference.segmenter import Segmenter
+    from training import evaluate as evaluation
+
+    scores = evaluation.evaluate(
+        Segmenter.from_checkpoint(checkpoint),
+        pack,
+        split,
+        modality=modality,
+        threshold=threshold,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    if csv is not None:
+        evaluation.write_scores(csv, scores)
+    typer.echo("\n".join(evaluation.summarise(scores)))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Option(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write, *.safetensors.")],
+    threshold: Annotated[float, typer.Option(help="Chosen on validation data.")] = 0.5,
+) -> None:
+    """Write the best weights of a run as a checkpoint that the plugin opens."""
+    from training import export as exporting
+
+    typer.echo(f"wrote {exporting.export(run, out, threshold=threshold)}")
+
+
+@app.command()
+def stats(
+    pack: Annotated[str, typer.Option(help="Folder below the data root, instance masks.")],
+    split: Annotated[str, typer.Option(help="Split to measure.")] = "train",
+) -> None:
+    """Print the median object diameter of a pack, which a recipe's ``input.diameter`` needs."""
+    from training.data import data_root, list_samples, median_diameter
+
+    samples = list_samples(data_root() / pack, split)
+    typer.echo(
+        f"{pack} {split}: median of {len(samples)} images: {median_diameter(samples):.1f} px"
+    )
+
+
 def main() -> None:
     """Run the command line; our own errors become one sentence and exit code 2."""
     try:

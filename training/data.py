@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.image import PlaneStack
+from napari_espmedsam.inference.intensity import measure_intensity
 from napari_espmedsam.model.checkpoint import InputSpec
 
 DATA_VARIABLE = "ESPMEDSAM_DATA"
@@ -83,6 +85,19 @@ def read_pair(sample: Sample) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     return image, mask > 0
 
 
+def median_diameter(samples: list[Sample]) -> float:
+    """Median over images of the median diameter (of a disc of equal area) of their objects, px.
+
+    The masks must be instance masks: one value per object.
+    """
+    medians = []
+    for sample in samples:
+        areas = np.bincount(cv2.imread(str(sample.mask), cv2.IMREAD_UNCHANGED).ravel())[1:]
+        if areas.any():
+            medians.append(float(np.median(np.sqrt(4 / np.pi * areas[areas > 0]))))
+    return float(np.median(medians))
+
+
 def rescale(image: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
     """Map pixel values to [0, 1] exactly as inference does, and grey to three channels.
 
@@ -98,8 +113,8 @@ def rescale(image: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
     ndarray
         (3, H, W) float32 in [0, 1].
     """
-    low, high = np.percentile(image, spec.percentiles)
-    rescaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    stack = PlaneStack.from_array(image, rgb=image.ndim == 3)
+    rescaled = measure_intensity(stack, spec).rescale(stack.plane(0))
     channels = rescaled if rescaled.ndim == 3 else np.repeat(rescaled[..., None], 3, axis=-1)
     return np.ascontiguousarray(np.moveaxis(channels, -1, 0))
 

@@ -25,7 +25,7 @@ from training.config import FinetuneConfig
 from training.data import PackDataset, data_root, list_samples
 from training.losses import espmedsam_loss
 from training.metrics import overlap
-from training.run import load_state, save_state, start_run, write_curve
+from training.run import BEST, load_state, save_state, start_run, write_curve
 from training.warm_start import warm_start_litemedsam
 
 #: Large validation images are cut to this many model pixels a side, to keep validation short.
@@ -200,7 +200,7 @@ def finetune(
             report(f"step {step} validation Dice {score:.4f} (n = {len(val)})")
             if score >= max(row["val_dice"] for row in curve):
                 best = {"model": average.module.state_dict(), "step": step, "val_dice": score}
-                save_state(folder, best, "best.pt")
+                save_state(folder, best, BEST)
         if step % config.save_every == 0 or step == config.steps:
             save_state(
                 folder,
@@ -213,4 +213,4 @@ def finetune(
                     "curve": curve,
                 },
             )
-    return folder / "best.pt"
+    return folder / BEST

@@ -19,6 +19,7 @@ from napari_espmedsam.errors import InputError
 from training.config import FinetuneConfig
 
 STATE = "state.pt"
+BEST = "best.pt"
 RECORD = "run.json"
 CURVE = "curve.csv"
 
@@ -85,9 +86,9 @@ def save_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
     os.replace(temporary, folder / name)
 
 
-def load_state(folder: Path) -> dict[str, Any] | None:
-    """Last saved training state, or None."""
-    path = folder / STATE
+def load_state(folder: Path, name: str = STATE) -> dict[str, Any] | None:
+    """Last state saved under ``name``, or None."""
+    path = folder / name
     if not path.is_file():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,95 @@
+"""Measure a checkpoint on a labelled split, through the same path that users run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+
+from napari_espmedsam.inference.postprocess import PostProcess
+from napari_espmedsam.inference.segmenter import Segmenter
+from training.data import data_root, list_samples, read_pair
+from training.metrics import overlap
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """Agreement on one image."""
+
+    name: str
+    colour: bool
+    dice: float
+    iou: float
+
+
+def evaluate(
+    segmenter: Segmenter,
+    pack: str,
+    split: str,
+    *,
+    modality: str | None = None,
+    threshold: float | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[ImageScore]:
+    """Segment every image of a split and compare the masks at the images' own resolution.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        The checkpoint to measure.
+    pack, split : str
+        Folder below the data root, and one of its splits.
+    modality : str, optional
+        May be left out where the checkpoint has one.
+    threshold : float, optional
+        Instead of the checkpoint's own.
+    report : callable
+        Receives one line per image.
+
+    Returns
+    -------
+    list of ImageScore
+        One per image, in the order of the split.
+    """
+    post = PostProcess(output="mask", threshold=threshold)
+    scores = []
+    for sample in list_samples(data_root() / pack, split):
+        image, truth = read_pair(sample)
+        colour = image.ndim == 3
+        labels = segmenter.segment(image, modality, rgb=colour or None, post=post).labels
+        result = overlap(np.asarray(labels) > 0, truth)
+        scores.append(ImageScore(sample.name, colour, result.dice, result.iou))
+        report(f"{sample.name} Dice {result.dice:.4f}")
+    return scores
+
+
+def summarise(scores: list[ImageScore]) -> list[str]:
+    """Lines of a small table: all images, then grey and colour ones."""
+    groups = {
+        "all": scores,
+        "grey": [s for s in scores if not s.colour],
+        "colour": [s for s in scores if s.colour],
+    }
+    lines = ["| images | n | mean Dice | median Dice | mean IoU | worst Dice |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, group in groups.items():
+        if group:
+            dice = [s.dice for s in group]
+            iou = mean(s.iou for s in group)
+            cells = (mean(dice), median(dice), iou, min(dice))
+            lines.append(
+                f"| {name} | {len(group)} | " + " | ".join(f"{c:.4f}" for c in cells) + " |"
+            )
+    return lines
+
+
+def write_scores(path: Path, scores: list[ImageScore]) -> None:
+    """Write one CSV row per image."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "colour", "dice", "iou"])
+        writer.writerows([s.name, s.colour, f"{s.dice:.6f}", f"{s.iou:.6f}"] for s in scores)

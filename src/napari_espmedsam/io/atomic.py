@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_espmedsam.errors import OutputError
@@ -41,7 +41,7 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
     # Writers look at the suffix, so the temporary name keeps it.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if not overwrite and path.exists():
             raise OutputError(f"{path} exists already; pass --overwrite or another output folder.")
         yield temporary
@@ -53,7 +53,30 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
             "may write to and that has space left."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder for output, and those above it, where it does not exist.
+
+    Raises
+    ------
+    OutputError
+        If a file is in the way or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(
+            f"cannot write into {folder}: a file has that name or lies on the way; choose another "
+            "output folder."
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the output folder {folder} ({error.strerror or error}); choose one that "
+            "you may write to."
+        ) from error
 
 
 def _flush(path: Path) -> None:

@@ -29,22 +29,18 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize(
-    "module", ["napari_espmedsam.errors", "napari_espmedsam.weights", "napari_espmedsam.samples"]
-)
-def test_light_modules_need_no_torch_and_no_qt(module: str) -> None:
-    assert _loaded_by(f"import {module}").isdisjoint({"torch", "timm", "qtpy", "napari"})
-
-
-def test_reading_images_needs_no_torch_and_no_qt() -> None:
-    loaded = _loaded_by("import napari_espmedsam.io.images, napari_espmedsam.io.labels")
+def test_files_weights_and_samples_need_no_torch_and_no_qt() -> None:
+    loaded = _loaded_by(
+        "import napari_espmedsam.errors, napari_espmedsam.weights, napari_espmedsam.samples\n"
+        "import napari_espmedsam.io.images, napari_espmedsam.io.labels"
+    )
     assert loaded.isdisjoint({"torch", "timm", "qtpy", "napari"})
 
 
-def test_widgets_and_command_line_open_without_torch() -> None:
+@pytest.mark.parametrize("module", ["cli", "widgets.segment"])
+def test_forms_open_without_torch(module: str) -> None:
     """A user who only looks at the form or at --help does not wait for torch."""
-    assert "torch" not in _loaded_by("import napari_espmedsam.cli")
-    assert "torch" not in _loaded_by("import napari_espmedsam.widgets.segment")
+    assert "torch" not in _loaded_by(f"import napari_espmedsam.{module}")
 
 
 def test_running_a_model_loads_no_triton() -> None:

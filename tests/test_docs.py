@@ -1,0 +1,48 @@
+"""What the documents promise is there: files they link to, options and commands they name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from napari_espmedsam.inference.request import request_options
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "src" / "napari_espmedsam" / "weights"
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *WEIGHTS.glob("*.md")],
+    key=str,
+)
+each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+
+
+@each_document
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    missing = [link for link in local if not (document.parent / link).exists()]
+    assert not missing
+
+
+@each_document
+def test_no_figure_is_left_open(document: Path) -> None:
+    assert re.findall(r"\{\{.*?\}\}", document.read_text(encoding="utf-8")) == []
+
+
+def test_options_in_the_guide_exist() -> None:
+    """Options of `segment` that the guide explains are declared by the request."""
+    guide = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    table = guide.split("## segment")[1].split("## demo")[0]
+    named = set(re.findall(r"^\| `(--[a-z-]+)`", table, flags=re.MULTILINE))
+    assert named
+    assert named <= {flag for info in request_options() for flag in info.flags}
+
+
+def test_documents_name_no_package_registry() -> None:
+    """pip knows its registry; a host name in a document would outlive it."""
+    hosts = re.compile(r"\bpypi\b|pythonhosted|download\.pytorch", re.IGNORECASE)
+    assert [path.name for path in DOCUMENTS if hosts.search(path.read_text(encoding="utf-8"))] == []

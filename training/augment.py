@@ -19,6 +19,12 @@ def uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
 
 
+def mirrored(length: int, extended: int) -> Tensor:
+    """Indices (extended,) that continue 0..length-1 by reflection, as often as needed."""
+    index = torch.arange(extended) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)
+
+
 class ScaledCrop(v2.Transform):
     """Cut a random square and resize it to ``crop`` px, at ``scale`` times a random zoom.
 
@@ -43,9 +49,11 @@ class ScaledCrop(v2.Transform):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply to an image or a mask (a float image in {0, 1})."""
         pad_x, pad_y = params["pad"]
-        if pad_x or pad_y:
-            inpt = tvf.pad(inpt, [0, 0, pad_x, pad_y], padding_mode="symmetric")
         side = params["side"]
+        if pad_x or pad_y:
+            height, width = inpt.shape[-2:]
+            rows, columns = mirrored(height, height + pad_y), mirrored(width, width + pad_x)
+            inpt = tv_tensors.wrap(inpt[..., rows[:, None], columns], like=inpt)
         return tvf.resized_crop(
             inpt, params["top"], params["left"], side, side, [self.crop, self.crop], antialias=True
         )

@@ -27,6 +27,7 @@ def training_record(folder: Path, config: FinetuneConfig, best: dict[str, Any]) 
         "command": run["command"],
         "commit": run["commit"],
         "started": run["started"],
+        "resumed": run.get("resumed", []),
         "versions": run["versions"],
         "recipe": config.model_dump(mode="json"),
         "data": {"packs": list(config.data.packs), "splits": "train; val for selection"},

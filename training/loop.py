@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from napari_espmedsam.errors import InputError
 from napari_espmedsam.model.esp_medsam import ESPMedSAM, modality_index
 from napari_espmedsam.model.output import upsample_logits
 from napari_espmedsam.model.registry import create_model
@@ -42,7 +43,10 @@ def build_model(config: FinetuneConfig) -> ESPMedSAM:
     """Model with its starting weights."""
     torch.manual_seed(config.seed)
     model = create_model(config.architecture, modalities=(config.modality,), **config.model)
-    assert isinstance(model, ESPMedSAM)
+    if not isinstance(model, ESPMedSAM):
+        raise InputError(
+            f"architecture is {config.architecture!r}; this loop trains the esp_medsam family."
+        )
     if config.warm_start == "litemedsam":
         warm_start_litemedsam(model)
     return model.to(memory_format=torch.channels_last)
@@ -67,6 +71,21 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": decayed, "weight_decay": weight_decay},
         {"params": [p for _, p in named if id(p) not in chosen], "weight_decay": 0.0},
     ]
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Exponential moving average whose window grows with the run, up to ``decay``.
+
+    A constant decay would keep a share of the starting weights for thousands of steps.
+    """
+
+    def update(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        if not averaged.is_floating_point():  # BatchNorm's step counters
+            return current
+        n = int(count)
+        return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
 
 
 def draw_batch(
@@ -152,9 +171,7 @@ def finetune(
     report(f"{len(train)} training and {len(val)} validation images")
 
     model = build_model(config)
-    average = AveragedModel(
-        model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
-    )
+    average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
     optimiser = torch.optim.AdamW(
         parameter_groups(model, config.optimiser.weight_decay), lr=config.optimiser.lr
     )

@@ -50,10 +50,13 @@ def start_run(folder: Path, config: FinetuneConfig, resume: bool) -> None:
     """
     record = folder / RECORD
     if record.is_file():
+        known = json.loads(record.read_text(encoding="utf-8"))
         if not resume:
             raise InputError(f"{folder} already holds a run. Add --resume, or name another folder.")
-        if json.loads(record.read_text())["config"] != config.model_dump(mode="json"):
+        if known["config"] != config.model_dump(mode="json"):
             raise InputError(f"{folder} was started with another config. Name another folder.")
+        known["resumed"] = [*known.get("resumed", []), {"commit": git_commit(), "at": _now()}]
+        write_json(record, known)
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -62,7 +65,7 @@ def start_run(folder: Path, config: FinetuneConfig, resume: bool) -> None:
             "config": config.model_dump(mode="json"),
             "command": " ".join(["python -m training", *sys.argv[1:]]),
             "commit": git_commit(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": _now(),
             "versions": {
                 "napari-espmedsam": __version__,
                 "torch": torch.__version__,
@@ -70,6 +73,10 @@ def start_run(folder: Path, config: FinetuneConfig, resume: bool) -> None:
             },
         },
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -18,8 +18,6 @@ from napari_espmedsam.widgets.layers import (
     plane_at,
 )
 
-# napari says so itself when it shows a layer that is turned against the sliders.
-OBLIQUE = "ignore:Non-orthogonal slicing:UserWarning"
 TRANSFORMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "scaled": {"scale": (2.0, 0.5, 0.25), "translate": (3.0, -10.0, 7.5)},
@@ -68,7 +66,6 @@ def test_leading_channel_axis_is_dropped_from_everything(name: str) -> None:
     assert labels.axis_labels == ("y", "x")
 
 
-@pytest.mark.filterwarnings(OBLIQUE)
 def test_affine_that_shifts_channels_puts_the_labels_on_the_chosen_one() -> None:
     affine = np.eye(4)
     affine[1, 0], affine[2, 0], affine[1, 3] = 1.5, -2.0, 10.0
@@ -78,7 +75,6 @@ def test_affine_that_shifts_channels_puts_the_labels_on_the_chosen_one() -> None
     np.testing.assert_allclose(labels.data_to_world((5, 6)), expected, atol=1e-9)
 
 
-@pytest.mark.filterwarnings(OBLIQUE)
 def test_rotation_that_mixes_the_channel_axis_is_composed_into_an_affine() -> None:
     image = _image(rotate=(20, 30, 10), scale=(2.0, 0.5, 0.25), translate=(1, 2, 3))
     labels = _labels(image, "CYX", channel=1)

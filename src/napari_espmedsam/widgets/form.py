@@ -1,0 +1,366 @@
+"""The form of the Segment widget: from its editors to one frozen, checked request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QSignalBlocker, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_espmedsam.errors import EspMedSamError, InputError
+from napari_espmedsam.inference.image import PlaneStack, guess_axes
+from napari_espmedsam.inference.options import OptionInfo
+from napari_espmedsam.inference.request import SegmentRequest, request_options
+from napari_espmedsam.widgets.fields import (
+    ChoiceField,
+    Field,
+    NumberField,
+    ignore_wheel,
+    tooltip,
+)
+from napari_espmedsam.widgets.layers import (
+    ImageDescription,
+    ResultPlan,
+    axes_from_labels,
+    describe,
+    level_zero,
+    plan_result,
+    plane_at,
+)
+from napari_espmedsam.widgets.pickers import ImagePicker, ModelPicker
+
+_OWN_EDITORS = ("checkpoint", "modality", "planes", "channel", "axes", "rgb")
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+_NAMES = {"output": {"mask": "mask", "objects": "objects", "split": "split objects"}}
+_WORDS = {"diameter": "as trained", "pixel_size": "as trained", "scale": "as trained"}
+_THIS_PLANE, _ALL_PLANES = "this plane", "all planes"
+_COLOURS = -1  # data of the channel box that means: all three as the colours of one picture
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All that a run needs, resolved from the form and frozen.
+
+    Attributes
+    ----------
+    layer
+        The image layer; only the GUI thread may touch it.
+    image
+        Its description.
+    request
+        The checked settings.
+    plan
+        Shape, axes and place of the labels.
+    n_planes
+        Number of planes of the run.
+    plane
+        Index of the only plane along the leading axes; None for all planes.
+    """
+
+    layer: Any
+    image: ImageDescription
+    request: SegmentRequest
+    plan: ResultPlan
+    n_planes: int
+    plane: tuple[int, ...] | None
+
+
+class SegmentForm(QWidget):
+    """Editors of one run.
+
+    Parameters
+    ----------
+    viewer
+        The ``napari.Viewer`` whose images are offered.
+    parent
+        Qt parent.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._watched: Any = None
+        options = {info.name: info for info in request_options()}
+        self.image = ImagePicker(viewer)
+        self.axes = QLineEdit()
+        self.axes_note = QLabel()
+        self.channel = QComboBox()
+        self.modality = QComboBox()
+        self.model = ModelPicker()
+        self.scope = QComboBox()
+        self.scope.addItems([_ALL_PLANES, _THIS_PLANE])
+        self.fields = {
+            name: _make_field(info) for name, info in options.items() if name not in _OWN_EDITORS
+        }
+        self._rows = _lay_out(self, options)
+        self._connect()
+        self._on_model()
+        self._on_image()
+
+    def reset(self) -> None:
+        """Set everything but the image to its default."""
+        for field in self.fields.values():
+            field.reset()
+        self.model.checkpoint = SegmentRequest().checkpoint
+        self.scope.setCurrentText(_ALL_PLANES)
+        self._guess_axes()
+        self.channel.setCurrentIndex(0)
+        self.changed.emit()
+
+    def prepare(self) -> Prepared:
+        """Resolve and check everything that a run needs; no pixel is read.
+
+        Raises
+        ------
+        EspMedSamError
+            The first thing that stands in the way.
+        """
+        layer = self.image.layer
+        if layer is None:
+            raise InputError(
+                "There is no image layer. Open an image, or a sample from "
+                "File > Open Sample > ESP-MedSAM."
+            )
+        image = describe(layer)
+        axes = self._axes_text()
+        channel, rgb = self._channel(image, axes)
+        self.model.check()
+        request = self._request(image, axes, channel, rgb).validate()
+        stack = PlaneStack.from_array(
+            level_zero(layer), request.axes, channel=request.channel, rgb=request.rgb
+        )
+        plan = plan_result(image, axes, channel)
+        if self.scope.currentText() == _ALL_PLANES or not stack.leading_axes:
+            only = () if not stack.leading_axes else None
+            return Prepared(layer, image, request, plan, len(stack), only)
+        where = plane_at(layer, self._viewer.dims.point, axes)
+        index = tuple(where[letter] for letter in stack.leading_axes)
+        flat = int(np.ravel_multi_index(index, stack.leading_shape))
+        return Prepared(layer, image, replace(request, planes=(flat,)), plan, 1, index)
+
+    def set_running(self, running: bool) -> None:
+        """Lock the editors during a run, so that the form shows what is being computed."""
+        self.setEnabled(not running)
+
+    def _request(
+        self, image: ImageDescription, axes: str, channel: int | None, rgb: bool
+    ) -> SegmentRequest:
+        values = {name: field.value for name, field in self.fields.items()}
+        return SegmentRequest(
+            checkpoint=self.model.checkpoint,
+            modality=self.modality.currentData(),
+            channel=channel,
+            axes=axes + "S" if image.rgb else axes,
+            rgb=rgb,
+            **values,
+        )
+
+    def _channel(self, image: ImageDescription, axes: str) -> tuple[int | None, bool]:
+        """Return the channel to segment and whether all are colours of one picture."""
+        if image.rgb:
+            return None, True
+        if "C" not in axes or len(axes) != image.ndim:
+            return None, False
+        chosen = self.channel.currentData()
+        if chosen is None:
+            count = image.shape[axes.index("C")]
+            raise InputError(
+                f"'{image.name}' has {count} channels, and the model takes one. Choose the channel."
+            )
+        return (None, True) if chosen == _COLOURS else (int(chosen), False)
+
+    def _axes_text(self) -> str:
+        return self.axes.text().strip().upper()
+
+    def _connect(self) -> None:
+        self.image.chosen.connect(self._on_image)
+        self.axes.textEdited.connect(self._on_axes)
+        self.channel.currentIndexChanged.connect(self._on_change)
+        self.modality.currentIndexChanged.connect(self._on_change)
+        self.model.chosen.connect(self._on_model)
+        self.scope.currentIndexChanged.connect(self._on_change)
+        for field in self.fields.values():
+            field.on_change(self._on_change)
+        for box in (self.channel, self.modality, self.scope):
+            ignore_wheel(box)
+        self._viewer.dims.events.current_step.connect(self._on_slider)
+
+    def _on_change(self, _value: Any = None) -> None:
+        neck = self.fields["split_neck"]
+        neck.editor.setEnabled(self.fields["output"].value == "split")
+        self.changed.emit()
+
+    def _on_slider(self, _event: Any = None) -> None:
+        if self.scope.currentText() == _THIS_PLANE:
+            self.changed.emit()
+
+    def _on_image(self) -> None:
+        """Follow another image layer, or the changes of the one that is chosen."""
+        if self._watched is not None:
+            for name in ("data", "axis_labels"):
+                getattr(self._watched.events, name).disconnect(self._on_image_event)
+        self._watched = self.image.layer
+        if self._watched is not None:
+            for name in ("data", "axis_labels"):
+                getattr(self._watched.events, name).connect(self._on_image_event)
+        self._guess_axes()
+        self.changed.emit()
+
+    def _on_image_event(self, _event: Any = None) -> None:
+        self._guess_axes()
+        self.changed.emit()
+
+    def _guess_axes(self) -> None:
+        layer = self.image.layer
+        if layer is None:
+            self.axes.clear()
+        else:
+            self.axes.setText(_guess(layer))
+        self._on_axes()
+
+    def _on_axes(self, _text: str = "") -> None:
+        """Show the rows that the axes ask for, and what was understood."""
+        layer = self.image.layer
+        image = None if layer is None else describe(layer)
+        axes = self._axes_text()
+        valid = image is not None and is_axes(axes, image.ndim)
+        has_channels = image is not None and valid and "C" in axes
+        self._fill_channels(image.shape[axes.index("C")] if image and has_channels else 0)
+        self._rows.set_visible(self.channel, self.channel.count() > 0)
+        self._rows.set_visible(self.scope, bool(valid and set(axes) & set("TZ")))
+        self.axes.setStyleSheet("" if valid or image is None else "border: 1px solid #d9534f;")
+        self.axes_note.setText("" if image is None else _note(image, axes if valid else ""))
+        self.changed.emit()
+
+    def _fill_channels(self, count: int) -> None:
+        """Offer the channels; nothing is chosen for the user where there are several."""
+        if self.channel.count() and self.channel.property("channels") == count:
+            return
+        with QSignalBlocker(self.channel):
+            self.channel.clear()
+            self.channel.setProperty("channels", count)
+            if count > 1:
+                self.channel.addItem("choose…", None)
+            for index in range(count):
+                self.channel.addItem(str(index), index)
+            if count in (3, 4):
+                self.channel.addItem("all, as RGB colours", _COLOURS)
+
+    def _on_model(self) -> None:
+        before = self.modality.currentData()
+        with QSignalBlocker(self.modality):
+            self.modality.clear()
+            for name in self.model.modalities:
+                self.modality.addItem(name, name)
+            self.modality.setCurrentIndex(max(self.modality.findData(before), 0))
+        self.changed.emit()
+
+
+class _Rows:
+    """Rows of a form layout that can be hidden with their captions."""
+
+    def __init__(self, layout: QFormLayout) -> None:
+        self._layout = layout
+        self._labels: dict[int, QLabel] = {}
+
+    def add(self, label: QLabel, editor: QWidget) -> None:
+        """Add one row."""
+        self._layout.addRow(label, editor)
+        self._labels[id(editor)] = label
+
+    def set_visible(self, editor: QWidget, visible: bool) -> None:
+        """Show or hide an editor with its caption."""
+        editor.setVisible(visible)
+        self._labels[id(editor)].setVisible(visible)
+
+
+def is_axes(axes: str, ndim: int) -> bool:
+    """Whether a text names each axis of a layer once."""
+    return (
+        len(axes) == ndim == len(set(axes)) and set(axes) <= set("TZCYX") and set(axes) >= {*"YX"}
+    )
+
+
+def _guess(layer: Any) -> str:
+    """Guess the axes from the labels of a layer, or else from its shape."""
+    image = describe(layer)
+    labelled = axes_from_labels(image.geometry.axis_labels)
+    if labelled is not None:
+        return labelled
+    shape = tuple(level_zero(layer).shape)
+    try:
+        axes = guess_axes(shape, rgb=image.rgb)
+    except EspMedSamError:
+        return ""
+    return axes[:-1] if image.rgb else axes
+
+
+def _note(image: ImageDescription, axes: str) -> str:
+    """Say in one line how the image is read, e.g. ``12 Z, 384 x 384 px, uint16``."""
+    if not axes:
+        return f"{image.ndim} axes: {' x '.join(map(str, image.shape))}, {image.dtype}"
+    counts = [f"{n} {letter}" for letter, n in zip(axes, image.shape, strict=True)]
+    leading = [text for text in counts if text[-1] not in "YX"]
+    height, width = (image.shape[axes.index(letter)] for letter in "YX")
+    colours = ["RGB"] if image.rgb else []
+    return ", ".join([*leading, f"{height} x {width} px", *colours, image.dtype])
+
+
+def _make_field(info: OptionInfo) -> Field:
+    if info.name == "device":
+        return ChoiceField(info, choices=_DEVICES)
+    if info.choices is not None:
+        return ChoiceField(info, names=_NAMES.get(info.name))
+    number = NumberField(info)
+    number.set_word(_WORDS.get(info.name, "auto"))
+    return number
+
+
+def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> _Rows:
+    """Put the editors into rows; what an option calls advanced goes into a folded part."""
+    layout = QVBoxLayout(form)
+    layout.setContentsMargins(0, 0, 0, 0)
+    rows = _Rows(_form_layout(layout))
+    for text, editor, name in (
+        ("Image", form.image, ""),
+        ("Axes", form.axes, "axes"),
+        ("", form.axes_note, ""),
+        ("Channel", form.channel, "channel"),
+        ("Modality", form.modality, "modality"),
+        ("Model", form.model, "checkpoint"),
+        ("Planes", form.scope, ""),
+    ):
+        label = QLabel(text)
+        rows.add(label, editor)
+        if name:
+            label.setToolTip(tooltip(options[name]))
+            editor.setToolTip(tooltip(options[name]))
+    folded = QWidget()
+    more = _form_layout(folded)
+    more.setContentsMargins(0, 0, 0, 0)
+    for field in form.fields.values():
+        if field.info.advanced:
+            more.addRow(field.label, field.editor)
+        else:
+            rows.add(field.label, field.editor)
+    part = QCollapsible("More settings", form)
+    part.addWidget(folded)
+    layout.addWidget(part)
+    layout.addStretch()
+    return rows
+
+
+def _form_layout(parent: QVBoxLayout | QWidget) -> QFormLayout:
+    layout = QFormLayout()
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    if isinstance(parent, QWidget):
+        parent.setLayout(layout)
+    else:
+        parent.addLayout(layout)
+    return layout

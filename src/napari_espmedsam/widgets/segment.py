@@ -1,0 +1,360 @@
+"""The widget "Segment": a form, a worker, and a labels layer that fills plane by plane."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import notification_manager, show_error
+from napari.utils.progress import cancelable_progress
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_espmedsam.errors import EspMedSamError
+from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.inference.results import PlaneResult, TileDone
+from napari_espmedsam.weights import resolve_checkpoint
+from napari_espmedsam.widgets.form import Prepared, SegmentForm
+from napari_espmedsam.widgets.layers import level_zero
+from napari_espmedsam.widgets.results import ResultBook, ResultWriter
+from napari_espmedsam.widgets.worker import (
+    Ended,
+    Event,
+    Job,
+    Loader,
+    Loading,
+    Ready,
+    SegmenterLike,
+    load_segmenter,
+    read_modalities,
+    run,
+)
+
+_log = logging.getLogger(__name__)
+_STEPS = 1000  # of the progress bar
+
+
+class SegmentWidget(QWidget):
+    """Segment the planes of an image layer without clicks.
+
+    The work runs in a worker thread; the window stays responsive, and Cancel stops within one
+    tile. Everything here runs in the GUI thread.
+
+    Parameters
+    ----------
+    napari_viewer
+        The ``napari.Viewer`` that the widget is docked in.
+    loader
+        Gives the model of a request; another one for tests.
+    """
+
+    def __init__(self, napari_viewer: Any, *, loader: Loader = load_segmenter) -> None:
+        super().__init__()
+        self._load = loader
+        self._book = ResultBook(napari_viewer)
+        self._segmenter: tuple[Hashable, SegmenterLike] | None = None
+        self._run: _Run | None = None
+        self._events: deque[Event | None] = deque()
+        self._handling = False
+        self.form = SegmentForm(napari_viewer)
+        self.run_button = QPushButton("Run")
+        self.cancel_button = QPushButton("Cancel")
+        self.defaults_button = QPushButton("Restore defaults")
+        self.progress_bar = QProgressBar()
+        self.status = QLabel()
+        self._lay_out()
+        self.form.changed.connect(self._check)
+        self.form.model.file_added.connect(self._read_model_file)
+        self.run_button.clicked.connect(self.run)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.defaults_button.clicked.connect(self.form.reset)
+        self._show_running(False)
+        self._check()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is going on."""
+        return self._run is not None
+
+    def run(self) -> None:
+        """Start a run with the settings of the form; does nothing while one is going on."""
+        if self._run is not None:
+            return
+        try:
+            prepared = self.form.prepare()
+        except EspMedSamError as error:
+            self._show_error(error)
+            return
+        key = _model_key(prepared.request)
+        kept = self._segmenter[1] if self._segmenter and self._segmenter[0] == key else None
+        if kept is None:
+            self._segmenter = None  # two models at a time may be more than the memory holds
+        job = Job(level_zero(prepared.layer), prepared.request, kept)
+        worker = create_worker(run, job, self._load, _start_thread=False)
+        self._run = _Run(job, prepared, self._writer(prepared), key, self.cancel)
+        worker.yielded.connect(self._on_event)
+        worker.finished.connect(self._on_finished)
+        self._show_running(True)
+        self._say(f"Starting: {_planes(prepared.n_planes)} of '{prepared.image.name}'.")
+        worker.start()
+
+    def cancel(self) -> None:
+        """Stop the run after the tile that is being computed."""
+        if self._run is not None:
+            self._run.job.stop.set()
+            self.cancel_button.setEnabled(False)
+            self._say("Stopping after this tile …")
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop the run when the dock that holds the widget is closed."""
+        done = super().event(event)
+        if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
+            self.cancel()
+        return done
+
+    def _writer(self, prepared: Prepared) -> ResultWriter:
+        request = prepared.request
+        key = (prepared.image, id(level_zero(prepared.layer)), _without_planes(request))
+        own = None
+        if prepared.plane is not None:
+            own = self._book.find(key, prepared.plan, prepared.plane)
+        return ResultWriter(
+            self._book,
+            prepared.plan,
+            key,
+            name=f"{prepared.image.name} - espmedsam {request.modality}",
+            image_name=prepared.image.name,
+            is_mask=request.output == "mask",
+            own=own,
+        )
+
+    def _on_event(self, event: Event) -> None:
+        self._handle(event)
+
+    def _on_finished(self) -> None:
+        self._handle(None)
+
+    def _handle(self, event: Event | None) -> None:
+        """Handle the events of a run one after the other.
+
+        napari's progress bars process Qt events when they are updated, so the next event may
+        arrive while one is being handled; None is the end of the worker.
+        """
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events:
+                next_event = self._events.popleft()
+                if self._run is None:
+                    continue
+                if next_event is None:
+                    self._finish(self._run)
+                else:
+                    self._take_safely(self._run, next_event)
+        finally:
+            self._handling = False
+
+    def _take_safely(self, current: _Run, event: Event) -> None:
+        """Take an event; a fault of ours or of napari ends the run like any other error."""
+        try:
+            self._take(current, event)
+        except Exception as error:
+            current.job.stop.set()
+            current.fault = error
+
+    def _take(self, current: _Run, event: Event) -> None:
+        if isinstance(event, Ended):
+            current.ended = event
+        elif isinstance(event, Loading):
+            self._say(f"Loading the model {Path(current.prepared.request.checkpoint).stem} …")
+        elif isinstance(event, Ready):
+            self._segmenter = (current.model_key, event.segmenter)
+            current.device = event.segmenter.device
+            self._say(f"Running. {event.segmenter.device.reason}")
+        elif isinstance(event, TileDone):
+            self._show_progress(current, event)
+        elif isinstance(event, PlaneResult):
+            current.writer.write(event)
+            if current.writer.is_orphan:
+                self.cancel()
+
+    def _finish(self, current: _Run) -> None:
+        """Clean up after any end: done, cancelled, failed, or stopped by napari on closing."""
+        self._run = None
+        current.close_progress()
+        ended = current.ended or Ended(cancelled=True)
+        if current.fault is not None:
+            ended = Ended(error=current.fault)
+        done = f"{current.writer.planes_done} of {_planes(current.prepared.n_planes)}"
+        if ended.error is not None:
+            current.writer.end(f"failed after {done}: {ended.error}")
+        else:
+            current.writer.end(f"cancelled after {done}" if ended.cancelled else "complete")
+        self._show_running(False)
+        self._check()
+        if ended.error is not None:
+            self._show_error(ended.error)
+        elif ended.cancelled:
+            self._say(f"Cancelled after {done}.")
+        else:
+            self._say(current.summary())
+
+    def _check(self) -> None:
+        """Enable Run, or say what stands in the way."""
+        if self._run is not None:
+            return
+        try:
+            prepared = self.form.prepare()
+        except EspMedSamError as error:
+            self.run_button.setEnabled(False)
+            self.run_button.setToolTip(str(error))
+            self._say(str(error), bad=True)
+            return
+        self.run_button.setEnabled(True)
+        self.run_button.setToolTip("Segment with these settings.")
+        self._say(f"Ready: {_planes(prepared.n_planes)} of '{prepared.image.name}'.")
+
+    def _show_error(self, error: Exception) -> None:
+        """Show our own errors as they are; of all others also the traceback."""
+        if isinstance(error, EspMedSamError):
+            self._say(str(error), bad=True)
+            show_error(str(error))
+            return
+        self._say(f"Unexpected {type(error).__name__}: {error}", bad=True)
+        _log.error("A run ended unexpectedly.", exc_info=error)
+        notification_manager.receive_error(type(error), error, error.__traceback__)
+
+    def _show_progress(self, current: _Run, event: TileDone) -> None:
+        text = f"plane {event.plane + 1} of {event.n_planes}"
+        self.progress_bar.setValue(int(event.fraction * _STEPS))
+        self.progress_bar.setFormat(text)
+        current.show_progress(event.fraction, text)
+
+    def _show_running(self, running: bool) -> None:
+        self.form.set_running(running)
+        self.run_button.setEnabled(not running)
+        self.cancel_button.setEnabled(running)
+        self.defaults_button.setEnabled(not running)
+        self.progress_bar.setVisible(running)
+        self.progress_bar.setValue(0)
+        self.progress_bar.setFormat("")
+
+    def _say(self, text: str, *, bad: bool = False) -> None:
+        self.status.setText(text)
+        self.status.setStyleSheet("color: #e8a33d;" if bad else "")
+
+    def _read_model_file(self, path: str) -> None:
+        """Read the modalities of a file in a worker: that is where torch is imported."""
+        worker = create_worker(read_modalities, path, _start_thread=False)
+        worker.returned.connect(self._on_model_file)
+        worker.start()
+
+    def _on_model_file(self, found: tuple[str, tuple[str, ...], Exception | None]) -> None:
+        path, modalities, error = found
+        if error is None:
+            self.form.model.set_modalities(path, modalities)
+        else:
+            self.form.model.set_error(path, error)
+            self._show_error(error)
+
+    def _lay_out(self) -> None:
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(self.form)
+        buttons = QHBoxLayout()
+        for button in (self.run_button, self.cancel_button, self.defaults_button):
+            buttons.addWidget(button)
+        self.cancel_button.setToolTip("Stop after the tile that is being computed.")
+        self.defaults_button.setToolTip("Set everything but the image to its default.")
+        self.progress_bar.setRange(0, _STEPS)
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        layout = QVBoxLayout(self)
+        layout.addWidget(scroll, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress_bar)
+        layout.addWidget(self.status)
+
+
+class _Run:
+    """One run that is going on, and its bar in napari's activity dock."""
+
+    def __init__(
+        self,
+        job: Job,
+        prepared: Prepared,
+        writer: ResultWriter,
+        model_key: Hashable,
+        cancel: Callable[[], None],
+    ) -> None:
+        self.job, self.prepared, self.writer = job, prepared, writer
+        self.model_key = model_key
+        self.ended: Ended | None = None
+        self.fault: Exception | None = None
+        self.device: Any = None
+        self._start = time.monotonic()
+        self._activity = _Activity(
+            total=100, desc=f"ESP-MedSAM: {prepared.image.name}", cancel_callback=cancel
+        )
+
+    def show_progress(self, fraction: float, text: str) -> None:
+        """Show the share that is done, 0 to 1, in the activity dock."""
+        step = int(fraction * 100) - self._activity.n
+        if step > 0:
+            self._activity.set_description(f"ESP-MedSAM: {self.prepared.image.name}, {text}")
+            self._activity.update(step)
+
+    def close_progress(self) -> None:
+        """Remove the bar from the activity dock."""
+        self._activity.close()
+
+    def summary(self) -> str:
+        """Say what a complete run has done."""
+        seconds = time.monotonic() - self._start
+        n = self.writer.objects
+        objects = "" if self.prepared.request.output == "mask" else f", {n} object{'s'[: n != 1]}"
+        device = f" on {self.device.device}" if self.device is not None else ""
+        return f"Done: {_planes(self.prepared.n_planes)}{objects} in {seconds:.1f} s{device}."
+
+
+class _Activity(cancelable_progress):
+    """A bar whose cancel button acts at once; napari's own waits for an iteration."""
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.cancel_callback()
+
+
+def _model_key(request: SegmentRequest) -> Hashable:
+    """What decides whether the model of the last run can be used again."""
+    path = resolve_checkpoint(request.checkpoint)
+    found = path.stat()
+    return (path.resolve(), found.st_mtime_ns, found.st_size, request.device, request.precision)
+
+
+def _without_planes(request: SegmentRequest) -> SegmentRequest:
+    from dataclasses import replace
+
+    return replace(request, planes=None)
+
+
+def _planes(count: int) -> str:
+    return f"{count} plane{'s'[: count != 1]}"

@@ -1,0 +1,143 @@
+"""A viewer with the widget opened through the manifest, and a segmenter that computes nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_espmedsam.inference.image import PlaneStack
+from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.inference.results import PlaneResult, TileDone
+from napari_espmedsam.widgets.segment import SegmentWidget
+
+PLUGIN = "napari-espmedsam"
+THIRD_PARTY_NOISE = (
+    # napari draws the colours of labels with scikit-image
+    "ignore:Conversion from CIE-LAB:UserWarning",
+    # napari says so itself when it shows a layer that is turned against the sliders
+    "ignore:Non-orthogonal slicing:UserWarning",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let warnings that napari raises in its own code pass, in this folder only."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            for text in THIRD_PARTY_NOISE:
+                item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@dataclass
+class FakeSegmenter:
+    """Labels every pixel above 0; each tile waits for a permit once `hold` was called."""
+
+    permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    held: bool = False
+    fail_at: int | None = None
+    error: Exception | None = None
+    n_tiles: int = 2
+    tiles_started: int = 0
+    closed: bool = False
+    loads: int = 0
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+    device: Any = field(
+        default_factory=lambda: SimpleNamespace(device="cpu", reason="The CPU: a test.")
+    )
+
+    def hold(self) -> None:
+        """Stop before each tile from now on."""
+        self.held = True
+
+    def let(self, n: int) -> None:
+        """Let n tiles through."""
+        self.permits.release(n)
+
+    def iter_segment(
+        self,
+        image: Any,
+        modality: str | None = None,
+        *,
+        axes: str | None = None,
+        channel: int | None = None,
+        rgb: bool | None = None,
+        planes: tuple[int, ...] | None = None,
+        **rest: Any,
+    ) -> Iterator[TileDone | PlaneResult]:
+        self.calls.append({"modality": modality, "axes": axes, "channel": channel, "rgb": rgb})
+        self.threads.add(threading.get_ident())
+        stack = PlaneStack.from_array(image, axes, channel=channel, rgb=rgb)
+        wanted = range(len(stack)) if planes is None else planes
+        try:
+            for number, i in enumerate(wanted):
+                for tile in range(self.n_tiles):
+                    self.tiles_started += 1
+                    assert not self.held or self.permits.acquire(timeout=10)
+                    if number == self.fail_at and self.error is not None:
+                        raise self.error
+                    yield TileDone(number, len(wanted), tile, self.n_tiles)
+                plane = stack.plane(i)
+                grey = plane[..., 0] if plane.ndim == 3 else plane
+                labels = (grey > 0).astype(np.uint32) * (number + 1)
+                yield PlaneResult(
+                    number, len(wanted), stack.index(i), labels, {"model": {"name": "fake"}}
+                )
+        finally:
+            self.closed = True
+
+
+@pytest.fixture
+def fake() -> FakeSegmenter:
+    """Return a segmenter that runs through, or tile by tile."""
+    return FakeSegmenter()
+
+
+@pytest.fixture
+def weights(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a file where the default weights are expected; a fake segmenter never reads it."""
+    import napari_espmedsam.widgets.pickers as pickers
+    import napari_espmedsam.widgets.segment as segment
+
+    path = tmp_path / "default.safetensors"
+    path.write_bytes(b"")
+    for module in (pickers, segment):
+        monkeypatch.setattr(module, "resolve_checkpoint", lambda _name: path)
+    return path
+
+
+@pytest.fixture
+def open_widget(
+    make_napari_viewer: Callable[..., Any], weights: Any, fake: FakeSegmenter
+) -> Callable[..., tuple[Any, SegmentWidget]]:
+    """Return a function that opens the widget through the manifest, with the fake inside."""
+
+    def open_(viewer: Any = None) -> tuple[Any, SegmentWidget]:
+        viewer = make_napari_viewer() if viewer is None else viewer
+        _dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
+
+        def load(_request: SegmentRequest) -> FakeSegmenter:
+            fake.loads += 1
+            return fake
+
+        widget._load = load
+        return viewer, widget
+
+    return open_
+
+
+@pytest.fixture
+def finish(qtbot: Any) -> Callable[[SegmentWidget], None]:
+    """Return a function that waits until the widget has nothing to do."""
+
+    def wait(widget: SegmentWidget) -> None:
+        qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+
+    return wait

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
 
 from napari_espmedsam.errors import InputError
 from training.augment import ScaledCrop, TrainingTransform
@@ -59,7 +60,7 @@ def test_crop_keeps_image_and_mask_together_at_the_scale() -> None:
     torch.manual_seed(0)
     for _ in range(5):
         crop = ScaledCrop(192, 2.0, (1.0, 1.0))
-        image, mask = crop(disc.expand(3, -1, -1), disc)
+        image, mask = crop(tv_tensors.Image(disc.expand(3, -1, -1)), tv_tensors.Image(disc))
         assert image.shape == (3, 192, 192)
         assert mask.shape == (1, 192, 192)
         assert torch.equal(image[0], mask[0])

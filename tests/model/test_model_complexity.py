@@ -63,3 +63,11 @@ def test_parts_of_the_published_layout() -> None:
 @pytest.mark.parametrize("name", [name for name in list_models() if name.endswith("_test")])
 def test_test_models_are_tiny(name: str) -> None:
     assert complexity(model_config(name), 64).parameters < 100_000
+
+
+@pytest.mark.parametrize("name", ["esp_medsam_test", "med_fastsam_test"])
+def test_parts_add_up(name: str) -> None:
+    cost = complexity(model_config(name), 64)
+    assert sum(part.parameters for part in cost.parts.values()) == cost.parameters
+    assert sum(part.macs for part in cost.parts.values()) == cost.macs
+    assert {"encoder", "decoder"} <= set(cost.parts)

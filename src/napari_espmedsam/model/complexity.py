@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_espmedsam.model.config import MedFastSAMConfig, ModelConfig
 from napari_espmedsam.model.registry import build
+
+
+class Part(NamedTuple):
+    """Share of one part of a model; see :class:`Complexity`."""
+
+    parameters: int
+    macs: int
 
 
 class Complexity(NamedTuple):
@@ -24,11 +32,15 @@ class Complexity(NamedTuple):
     discarded_macs : int
         What the authors' code computes besides and then drops. We skip it, but their figures
         contain it: compare ``macs + discarded_macs`` with those. 0 for most models.
+    parts : dict of str to Part
+        The same by part of the model (encoder, prompt, decoder and so on), in order; the parts
+        add up to the whole.
     """
 
     parameters: int
     macs: int
     discarded_macs: int
+    parts: dict[str, Part]
 
 
 def complexity(config: ModelConfig, size: int = 1024) -> Complexity:
@@ -56,7 +68,18 @@ def complexity(config: ModelConfig, size: int = 1024) -> Complexity:
                 model(image, modality)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     macs = counter.get_total_flops() // 2
-    return Complexity(parameters, macs, _discarded(config, size, macs))
+    return Complexity(parameters, macs, _discarded(config, size, macs), _parts(model, counter))
+
+
+def _parts(model: nn.Module, counter: FlopCounterMode) -> dict[str, Part]:
+    """Share out parameters and operations among the model's direct children."""
+    counts = counter.get_flop_counts()
+    parts = {}
+    for name, child in model.named_children():
+        flops = sum(counts.get(f"{type(model).__name__}.{name}", {}).values())
+        parameters = sum(parameter.numel() for parameter in child.parameters())
+        parts[name] = Part(parameters, flops // 2)
+    return parts
 
 
 def _discarded(config: ModelConfig, size: int, macs: int) -> int:

@@ -92,7 +92,10 @@ def median_diameter(samples: list[Sample]) -> float:
     """
     medians = []
     for sample in samples:
-        areas = np.bincount(cv2.imread(str(sample.mask), cv2.IMREAD_UNCHANGED).ravel())[1:]
+        labels = cv2.imread(str(sample.mask), cv2.IMREAD_UNCHANGED)
+        if labels is None:
+            raise InputError(f"{sample.mask} cannot be read as an image. Replace or remove it.")
+        areas = np.bincount(labels.ravel())[1:]
         if areas.any():
             medians.append(float(np.median(np.sqrt(4 / np.pi * areas[areas > 0]))))
     return float(np.median(medians))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """Exponential moving average whose window grows with the run, up to ``decay``.
 
     A constant decay would keep a share of the starting weights for thousands of steps.
     """
 
-    def update(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         if not averaged.is_floating_point():  # BatchNorm's step counters
             return current
         n = int(count)
@@ -140,6 +141,72 @@ def validate(model: nn.Module, data: PackDataset, config: FinetuneConfig) -> flo
     return float(np.mean(scores))
 
 
+@dataclass
+class Progress:
+    """Everything that changes during a run, and that a resumed one needs."""
+
+    model: ESPMedSAM
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, config: FinetuneConfig) -> Progress:
+        """Progress before the first step."""
+        model = build_model(config)
+        average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
+        groups = parameter_groups(model, config.optimiser.weight_decay)
+        optimiser = torch.optim.AdamW(groups, lr=config.optimiser.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: learning_rate(config, step)
+        )
+        return cls(model, average, optimiser, schedule)
+
+    def save(self, folder: Path) -> None:
+        """Write the state into the run folder."""
+        parts = {name: getattr(self, name).state_dict() for name in _PARTS}
+        save_state(folder, {**parts, "step": self.step, "curve": self.curve})
+
+    def load(self, folder: Path) -> bool:
+        """Take up the state of the run folder; False if it holds none."""
+        state = load_state(folder)
+        if state is None:
+            return False
+        for name in _PARTS:
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.curve = state["step"], state["curve"]
+        return True
+
+    def record(self, folder: Path, loss: float, score: float) -> None:
+        """Add a validation to the curve, and keep the averaged weights if they are the best."""
+        self.curve.append({"step": self.step, "loss": loss, "val_dice": score})
+        write_curve(folder, self.curve)
+        if score >= max(row["val_dice"] for row in self.curve):
+            best = {"model": self.average.module.state_dict(), "step": self.step, "val_dice": score}
+            save_state(folder, best, BEST)
+
+
+_PARTS = ("model", "average", "optimiser", "schedule")
+
+
+def train_step(run: Progress, images: Tensor, masks: Tensor, config: FinetuneConfig) -> float:
+    """One optimiser step on one batch; returns the loss."""
+    modality = modality_index(config.modality, run.model.modalities, len(images))
+    run.model.train()
+    with autocast(config):
+        output = run.model(normalise(images, config), modality)
+    loss = espmedsam_loss(output, masks, config.loss)["total"]
+    run.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), config.optimiser.clip_norm)
+    run.optimiser.step()
+    run.schedule.step()
+    run.average.update_parameters(run.model)
+    return float(loss.detach())
+
+
 def finetune(
     config: FinetuneConfig,
     folder: Path,
@@ -169,65 +236,29 @@ def finetune(
     torch.set_num_threads(config.threads)
     train, val = load_split(config, "train"), load_split(config, "val")
     report(f"{len(train)} training and {len(val)} validation images")
-
-    model = build_model(config)
-    average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
-    optimiser = torch.optim.AdamW(
-        parameter_groups(model, config.optimiser.weight_decay), lr=config.optimiser.lr
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: learning_rate(config, s))
-    step, curve = 0, list[dict[str, float]]()
-    state = load_state(folder) if resume else None
-    if state is not None:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        step, curve = state["step"], state["curve"]
-        report(f"resumed at step {step}")
+    run = Progress.start(config)
+    if resume and run.load(folder):
+        report(f"resumed at step {run.step}")
 
     transform = TrainingTransform(config.data, config.input.scale)
     weights = train.weights(config.data.balance)
-    modality = modality_index(config.modality, model.modalities, config.batch_size)
-    started, first, running = time.monotonic(), step, 0.0
-    while step < config.steps:
-        images, masks = draw_batch(train, weights, transform, config, step)
-        model.train()
-        with autocast(config):
-            output = model(normalise(images, config), modality)
-        losses = espmedsam_loss(output, masks, config.loss)
-        optimiser.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)
-        optimiser.step()
-        schedule.step()
-        average.update_parameters(model)
-        step += 1
-        running += (float(losses["total"].detach()) - running) / min(50, step - first)
+    started, first, loss = time.monotonic(), run.step, 0.0
+    while run.step < config.steps:
+        images, masks = draw_batch(train, weights, transform, config, run.step)
+        current = train_step(run, images, masks, config)
+        run.step += 1
+        loss += (current - loss) / min(50, run.step - first)  # running mean
+        last = run.step == config.steps
 
-        if step % 50 == 0:
-            seconds = (time.monotonic() - started) / (step - first)
-            left = seconds * (config.steps - step) / 60
-            progress = f"step {step}/{config.steps} loss {running:.4f}"
-            report(f"{progress}, {seconds:.2f} s a step, {left:.0f} min left")
-        if step % config.validate_every == 0 or step == config.steps:
-            score = validate(average.module, val, config)
-            curve.append({"step": step, "loss": running, "val_dice": score})
-            write_curve(folder, curve)
-            report(f"step {step} validation Dice {score:.4f} (n = {len(val)})")
-            if score >= max(row["val_dice"] for row in curve):
-                best = {"model": average.module.state_dict(), "step": step, "val_dice": score}
-                save_state(folder, best, BEST)
-        if step % config.save_every == 0 or step == config.steps:
-            save_state(
-                folder,
-                {
-                    "model": model.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "step": step,
-                    "curve": curve,
-                },
-            )
+        if run.step % 50 == 0:
+            seconds = (time.monotonic() - started) / (run.step - first)
+            left = seconds * (config.steps - run.step) / 60
+            text = f"step {run.step}/{config.steps} loss {loss:.4f}"
+            report(f"{text}, {seconds:.2f} s a step, {left:.0f} min left")
+        if run.step % config.validate_every == 0 or last:
+            score = validate(run.average.module, val, config)
+            run.record(folder, loss, score)
+            report(f"step {run.step} validation Dice {score:.4f} (n = {len(val)})")
+        if run.step % config.save_every == 0 or last:
+            run.save(folder)
     return folder / BEST

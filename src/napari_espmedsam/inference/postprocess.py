@@ -14,6 +14,7 @@ from napari_espmedsam.inference.options import check, option
 OUTPUTS = ("mask", "objects", "split")
 DEFAULT_THRESHOLD = 0.5
 _EIGHT = np.ones((3, 3), dtype=bool)
+_PIXEL = 1.0
 _SMOOTH_SIGMA = 1.0  # px; takes the staircase of the pixel grid out of the distance map
 
 Mask = npt.NDArray[np.bool_]
@@ -158,21 +159,22 @@ def _find_seeds(
     """Mark one seed per part that is worth cutting off.
 
     On the logarithm of the distance, a drop of -log(neck) is the same ratio between neck and part
-    for small and large objects (h-maxima); the added pixel keeps the ratio from being met by the
-    grid's own roughness where objects are a few pixels wide.
+    for small and large objects (h-maxima). The pixel that is added keeps the roughness of the grid
+    from reaching that ratio where objects are a few pixels wide.
     """
-    from skimage.morphology import reconstruction
+    from skimage.morphology import local_maxima, reconstruction
 
     inside = components > 0
     height = -np.log(neck)
-    relief = np.where(inside, np.log1p(distance), -height)
+    relief = np.where(inside, np.log(distance + _PIXEL), np.log(_PIXEL) - height)
     flooded = reconstruction(relief - height, relief, footprint=_EIGHT)
-    tops = inside & (relief - flooded >= height - 1e-6)
+    seeds, n = ndimage.label(local_maxima(flooded, footprint=_EIGHT) & inside, structure=_EIGHT)
     # A part has to hold a disc of min_size; an object that holds none keeps its own maximum.
     highest = ndimage.maximum(distance, components, np.arange(components.max() + 1))
-    enough = np.minimum(np.sqrt(min_size / np.pi), highest)
-    tops &= distance >= enough[components]
-    return ndimage.label(tops, structure=_EIGHT)[0]
+    enough = np.minimum(np.sqrt(min_size / np.pi), highest)[components]
+    keep = ndimage.maximum(distance >= enough, seeds, np.arange(n + 1)).astype(bool)
+    keep[0] = False
+    return np.where(keep[seeds], seeds, 0)
 
 
 def _renumber(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -53,8 +53,8 @@ class TileSpec:
 
     @classmethod
     def of_size(cls, size: int) -> TileSpec:
-        """Give a tile of this size the default halo, an eighth of it."""
-        return cls(size, round(size / 8 / (GRID // 2)) * (GRID // 2))
+        """Give a tile of this size the default halo: an eighth, rounded up to 16 px."""
+        return cls(size, -(-size // 128) * 16)
 
     @property
     def step(self) -> int:

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from napari_espmedsam.inference.request import request_options
+from napari_espmedsam.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "src" / "napari_espmedsam" / "weights"
@@ -33,13 +34,14 @@ def test_no_figure_is_left_open(document: Path) -> None:
     assert re.findall(r"\{\{.*?\}\}", document.read_text(encoding="utf-8")) == []
 
 
-def test_options_in_the_guide_exist() -> None:
-    """Options of `segment` that the guide explains are declared by the request."""
+def test_commands_and_options_in_the_guide_exist() -> None:
     guide = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(re.findall(r"^## ([a-z]+)$", guide, flags=re.MULTILINE)) == set(commands)
     table = guide.split("## segment")[1].split("## demo")[0]
-    named = set(re.findall(r"^\| `(--[a-z-]+)`", table, flags=re.MULTILINE))
+    named = set(re.findall(r"`(--[a-z-]+)`", table))
     assert named
-    assert named <= {flag for info in request_options() for flag in info.flags}
+    assert named <= {flag for each in commands["segment"].params for flag in each.opts}
 
 
 def test_documents_name_no_package_registry() -> None:

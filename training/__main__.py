@@ -43,10 +43,16 @@ def evaluate(
     pack: Annotated[str, typer.Option(help="Folder below the data root.")] = "dsb2018",
     split: Annotated[str, typer.Option(help="Split to measure.")] = "test",
     modality: Annotated[str | None, typer.Option(help="If the checkpoint has several.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Instead of the checkpoint's.")] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(help="Instead of the checkpoint's; give it several times to compare."),
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row per image here.")] = None,
 ) -> None:
-    """Measure a checkpoint: mean Dice and IoU per image, at the images' own resolution."""
+    """Measure a checkpoint: mean Dice and IoU, at the images' own resolution.
+
+    With several thresholds the CSV holds the first one's scores.
+    """
     from napari_espmedsam.inference.segmenter import Segmenter
     from training import evaluate as evaluation
 
@@ -55,12 +61,14 @@ def evaluate(
         pack,
         split,
         modality=modality,
-        threshold=threshold,
+        thresholds=threshold or (),
         report=lambda line: typer.echo(line, err=True),
     )
+    for cut, per_image in scores.items():
+        typer.echo(f"\n{checkpoint}, {pack} {split}, threshold {cut:g}\n")
+        typer.echo("\n".join(evaluation.summarise(per_image)))
     if csv is not None:
-        evaluation.write_scores(csv, scores)
-    typer.echo("\n".join(evaluation.summarise(scores)))
+        evaluation.write_scores(csv, next(iter(scores.values())))
 
 
 @app.command()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
-import numpy as np
-
-from napari_espmedsam.inference.postprocess import PostProcess
+from napari_espmedsam.inference.postprocess import PostProcess, to_labels
 from napari_espmedsam.inference.segmenter import Segmenter
 from training.data import data_root, list_samples, read_pair
 from training.metrics import overlap
@@ -32,9 +30,9 @@ def evaluate(
     split: str,
     *,
     modality: str | None = None,
-    threshold: float | None = None,
+    thresholds: Sequence[float] = (),
     report: Callable[[str], None] = lambda line: None,
-) -> list[ImageScore]:
+) -> dict[float, list[ImageScore]]:
     """Segment every image of a split and compare the masks at the images' own resolution.
 
     Parameters
@@ -45,25 +43,26 @@ def evaluate(
         Folder below the data root, and one of its splits.
     modality : str, optional
         May be left out where the checkpoint has one.
-    threshold : float, optional
-        Instead of the checkpoint's own.
+    thresholds : sequence of float
+        Probability thresholds to score; the checkpoint's own when empty.
     report : callable
         Receives one line per image.
 
     Returns
     -------
-    list of ImageScore
-        One per image, in the order of the split.
+    dict of float to list of ImageScore
+        For each threshold one score per image, in the order of the split.
     """
-    post = PostProcess(output="mask", threshold=threshold)
-    scores = []
+    cuts = tuple(thresholds) or (segmenter.header.threshold,)
+    scores: dict[float, list[ImageScore]] = {cut: [] for cut in cuts}
     for sample in list_samples(data_root() / pack, split):
         image, truth = read_pair(sample)
-        colour = image.ndim == 3
-        labels = segmenter.segment(image, modality, rgb=colour or None, post=post).labels
-        result = overlap(np.asarray(labels) > 0, truth)
-        scores.append(ImageScore(sample.name, colour, result.dice, result.iou))
-        report(f"{sample.name} Dice {result.dice:.4f}")
+        probability = segmenter.decode(segmenter.encode(image, modality)).array
+        for cut in cuts:
+            mask = to_labels(probability, PostProcess(output="mask", threshold=cut)) > 0
+            result = overlap(mask, truth)
+            scores[cut].append(ImageScore(sample.name, image.ndim == 3, result.dice, result.iou))
+        report(f"{sample.name} Dice {scores[cuts[0]][-1].dice:.4f}")
     return scores
 
 

@@ -94,12 +94,16 @@ def test_training_lowers_the_loss_and_exports_what_the_plugin_opens(
     assert Segmenter.from_checkpoint(path, device="cpu").name == "tiny"
 
 
-class ThresholdSegmenter:
-    """Stands in for a model: foreground is what is brighter than 100 in any channel."""
+class BrightnessSegmenter:
+    """Stands in for a model: the probability is the brightest channel over 255."""
 
-    def segment(self, image: Any, modality: str | None, **settings: Any) -> Any:
-        bright = (image.max(axis=-1) if settings["rgb"] else image) > 100
-        return SimpleNamespace(labels=bright.astype(np.uint32))
+    header = SimpleNamespace(threshold=0.4)
+
+    def encode(self, image: Any, modality: str | None) -> Any:
+        return image.max(axis=-1) if image.ndim == 3 else image
+
+    def decode(self, encoding: Any) -> Any:
+        return SimpleNamespace(array=(encoding / 255).astype(np.float32))
 
 
 def test_evaluation_scores_every_image_at_its_own_size(pack: Path) -> None:
@@ -109,7 +113,9 @@ def test_evaluation_scores_every_image_at_its_own_size(pack: Path) -> None:
     truth = cv2.imread(str(pack / "masks" / "im0.png"), cv2.IMREAD_UNCHANGED) > 0
     found = int(truth[:, 36:].sum())
 
-    scores = evaluate(ThresholdSegmenter(), "discs", "train")  # type: ignore[arg-type]
+    by_threshold = evaluate(BrightnessSegmenter(), "discs", "train")  # type: ignore[arg-type]
+    assert list(by_threshold) == [0.4]
+    scores = by_threshold[0.4]
     assert [s.name for s in scores] == ["im0", "im1", "im2", "im3"]
     assert [s.colour for s in scores] == [False, True, False, True]
     assert scores[0].dice == pytest.approx(2 * found / (found + int(truth.sum())))
@@ -117,6 +123,9 @@ def test_evaluation_scores_every_image_at_its_own_size(pack: Path) -> None:
     table = summarise(scores)
     assert table[2].startswith("| all | 4 |")
     assert table[3].startswith("| grey | 2 |")
+    swept = evaluate(BrightnessSegmenter(), "discs", "train", thresholds=[0.4, 0.9])  # type: ignore[arg-type]
+    assert swept[0.4] == scores
+    assert [s.dice for s in swept[0.9]] == [0.0] * 4  # nothing is that bright
     write_scores(pack / "scores.csv", scores)
     assert len((pack / "scores.csv").read_text().splitlines()) == 5
 

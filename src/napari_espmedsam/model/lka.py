@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_espmedsam.model.layers import NormMlp
-from napari_espmedsam.model.tiny_vit import BlockBag, TinyViTBlock, WindowAttention
+from napari_espmedsam.model.tiny_vit import BlockBag, TinyViTBlock, WindowAttention, attend
 
 
 class GroupAttention(WindowAttention):
@@ -42,7 +41,7 @@ class GroupAttention(WindowAttention):
         """Attend within windows (n, N, dim) under one branch's own projection and biases."""
         q, k, v = self.split_heads(qkv(x))
         bias = biases[:, self.attention_bias_idxs][None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        out = attend(q, k, v, bias.to(q.dtype))
         return out.transpose(1, 2).reshape(x.shape)
 
     def forward(self, x: Tensor, bag: BlockBag | None = None) -> Tensor:

@@ -42,9 +42,3 @@ def test_commands_and_options_in_the_guide_exist() -> None:
     named = set(re.findall(r"`(--[a-z-]+)`", table))
     assert named
     assert named <= {flag for each in commands["segment"].params for flag in each.opts}
-
-
-def test_documents_name_no_package_registry() -> None:
-    """pip knows its registry; a host name in a document would outlive it."""
-    hosts = re.compile(r"\bpypi\b|pythonhosted|download\.pytorch", re.IGNORECASE)
-    assert [path.name for path in DOCUMENTS if hosts.search(path.read_text(encoding="utf-8"))] == []

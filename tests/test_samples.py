@@ -69,13 +69,9 @@ def test_other_sizes() -> None:
 
 
 def test_layers_for_napari() -> None:
-    [(stack, options, kind)] = samples.nuclei_stack_layer()
-    assert kind == "image"
-    assert options["scale"] == samples.STACK_SPACING
-    assert len(options["scale"]) == len(options["units"]) == len(options["axis_labels"])
-    assert len(options["scale"]) == stack.ndim
-    assert set(options["units"]) == {"micrometer"}
-    [(field, options, kind)] = samples.he_field_layer()
-    assert kind == "image"
+    for make, ndim in ((samples.nuclei_stack_layer, 3), (samples.he_field_layer, 2)):
+        [(_, options, kind)] = make()
+        assert kind == "image"
+        assert {len(options[name]) for name in ("scale", "units", "axis_labels")} == {ndim}
+        assert set(options["units"]) == {"micrometer"}
     assert options["rgb"] is True
-    assert field.shape[-1] == 3

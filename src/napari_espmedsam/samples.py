@@ -18,6 +18,9 @@ LayerData = tuple[NDArray[Any], dict[str, Any], str]
 STACK_SPACING = (1.5, 0.5, 0.5)
 """Micrometres per step along Z, Y and X of `nuclei_stack`; its nuclei are about 10 um wide."""
 
+FIELD_SPACING = (0.5, 0.5)
+"""Micrometres per step along Y and X of `he_field`: a 20x objective."""
+
 
 class _Nucleus(NamedTuple):
     """Centre, half axes and in-plane angle of an ellipsoid in pixels; brightness about 1."""
@@ -249,5 +252,12 @@ def nuclei_stack_layer() -> list[LayerData]:
 
 
 def he_field_layer() -> list[LayerData]:
-    """Sample data for napari: `he_field` as an RGB image layer."""
-    return [(he_field(), {"name": "H&E field", "rgb": True, "axis_labels": ("y", "x")}, "image")]
+    """Sample data for napari: `he_field` as an RGB image layer with its physical scale."""
+    metadata = {
+        "name": "H&E field",
+        "rgb": True,
+        "scale": FIELD_SPACING,
+        "units": ("micrometer",) * 2,
+        "axis_labels": ("y", "x"),
+    }
+    return [(he_field(), metadata, "image")]

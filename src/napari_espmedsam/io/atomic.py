@@ -79,6 +79,28 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def check_folder(folder: Path) -> None:
+    """Create a folder for output if need be and see whether files can be written there.
+
+    Raises
+    ------
+    OutputError
+        If not.
+    """
+    make_folder(folder)
+    probe = folder / f".{secrets.token_hex(4)}.part"
+    try:
+        probe.touch()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {folder} ({error.strerror or error}); choose an output folder that "
+            "you may write to."
+        ) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
 def _flush(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -1,0 +1,162 @@
+"""``napari-espmedsam segment``: images in, label files out, one line each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from napari_espmedsam.cli.files import expand_inputs, plan_outputs
+from napari_espmedsam.cli.progress import TileProgress
+from napari_espmedsam.errors import EspMedSamError, InputError, OutputError
+from napari_espmedsam.inference.request import SegmentRequest
+
+if TYPE_CHECKING:
+    from napari_espmedsam.inference.results import Segmentation
+    from napari_espmedsam.inference.segmenter import Segmenter
+    from napari_espmedsam.io.image_file import ImageFile
+
+
+def segment(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN", help="Image files (TIFF, PNG, JPEG), folders of them, or patterns."
+        ),
+    ],
+    folder: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where the label files go."),
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace label files that exist already.")
+    ] = False,
+    *,
+    request: SegmentRequest,
+) -> None:
+    """Segment images and write one label TIFF for each, readable by ImageJ and napari.
+
+    A file that cannot be used is reported and the others go on; the exit code is then 2.
+    """
+    from napari_espmedsam.io.atomic import check_folder
+
+    plan = plan_outputs(expand_inputs(images), folder)
+    # The answer to a folder that cannot be written must not wait for the model.
+    check_folder(folder)
+    segmenter = load_segmenter(request)
+    failed = 0
+    for path, target in plan:
+        try:
+            if target.exists() and not overwrite:
+                raise OutputError(
+                    f"{path}: {target} exists already; pass --overwrite, or choose another output "
+                    "folder."
+                )
+            typer.echo(_segment_file(segmenter, request, path, target, overwrite))
+        except EspMedSamError as error:
+            failed += 1
+            typer.echo(f"Error: {error}", err=True)
+    if failed:
+        typer.echo(f"{failed} of {len(plan)} files failed.", err=True)
+        raise typer.Exit(2)
+
+
+def load_segmenter(request: SegmentRequest) -> Segmenter:
+    """Load the model of a request and check its modality.
+
+    Raises
+    ------
+    CheckpointError, DeviceError, ModalityError
+        See ``Segmenter``.
+    """
+    from napari_espmedsam.inference.segmenter import Segmenter
+
+    segmenter = Segmenter.from_checkpoint(**request.model_options())
+    segmenter.input_spec(request.modality)
+    return segmenter
+
+
+def _segment_file(
+    segmenter: Segmenter, request: SegmentRequest, path: Path, target: Path, overwrite: bool
+) -> str:
+    from napari_espmedsam.io.images import read_image
+    from napari_espmedsam.io.labels import write_labels_tiff
+
+    start = time.perf_counter()
+    image = read_image(path, request.axes)
+    options = request.segment_options() | {"axes": image.axes}
+    try:
+        with TileProgress(path.name) as progress:
+            result = run(segmenter, image.array, options, progress)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    write_labels_tiff(
+        target,
+        result.labels,
+        result.axes,
+        spacing=image.spacing,
+        provenance=result.provenance | {"input": path.name},
+        overwrite=overwrite,
+    )
+    seconds = time.perf_counter() - start
+    counted = count_text(result.labels, request.output)
+    return f"{path}  {_shape_text(image)}  {counted}  {seconds:.1f} s -> {target}"
+
+
+def run(
+    segmenter: Segmenter,
+    array: NDArray[Any],
+    options: dict[str, Any],
+    progress: Callable[[float], None],
+) -> Segmentation:
+    """Segment an image and report the share that is done after each tile.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        The model.
+    array : ndarray
+        The image.
+    options : dict
+        Arguments of ``iter_segment``. Planes that are not asked for stay 0.
+    progress : callable
+        Called with a number from 0 to 1.
+
+    Returns
+    -------
+    Segmentation
+        Labels, their axes and how they were made.
+    """
+    from napari_espmedsam.inference.image import PlaneStack
+    from napari_espmedsam.inference.results import PlaneResult, Segmentation
+
+    stack = PlaneStack.from_array(
+        array, options["axes"], channel=options.get("channel"), rgb=options.get("rgb")
+    )
+    labels = np.zeros(stack.leading_shape + stack.plane_shape, np.uint32)
+    provenance: dict[str, Any] = {}
+    for event in segmenter.iter_segment(array, **options):
+        if isinstance(event, PlaneResult):
+            labels[event.index] = event.labels
+            provenance = event.provenance
+        else:
+            progress(event.fraction)
+    return Segmentation(labels, stack.leading_axes + "YX", provenance)
+
+
+def count_text(labels: NDArray[np.uint32], output: str) -> str:
+    """Say how much was found: objects, or for a mask the share of the foreground."""
+    if output == "mask":
+        return f"{100 * float(np.mean(labels > 0)):.1f} % foreground"
+    n = int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
+    return f"{n} object{'' if n == 1 else 's'}"
+
+
+def _shape_text(image: ImageFile) -> str:
+    text = f"{image.axes} {' x '.join(map(str, image.array.shape))}"
+    return text if image.n_series == 1 else f"{text} (first of {image.n_series} images in the file)"

@@ -95,7 +95,7 @@ def test_lazy_arrays_are_read_one_plane_at_a_time(rng: np.random.Generator) -> N
         read.append(block_info[None]["chunk-location"][0])
         return block
 
-    lazy = da.from_array(image, chunks=(1, 20, 24)).map_blocks(
+    lazy = da.from_array(image, chunks=(1, 20, 24)).map_blocks(  # type: ignore[no-untyped-call]
         load, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
     stack = PlaneStack.from_array(lazy)

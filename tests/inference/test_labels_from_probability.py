@@ -126,7 +126,7 @@ def test_splitting_keeps_every_pixel_and_every_object() -> None:
 
 
 def test_parts_are_not_smaller_than_the_smallest_object() -> None:
-    mask = disc((60, 60), (30, 30), 20) | disc((60, 60), (9, 30), 3)
+    mask = disc((60, 60), (30, 30), 20) | disc((60, 60), (7, 30), 4)
     assert labels_of(mask, output="split", min_size=0).max() == 2
     assert labels_of(mask, output="split", min_size=100).max() == 1
 

@@ -78,11 +78,12 @@ def test_labels_do_not_depend_on_how_the_array_is_stored(
     segmenter = make_segmenter()
     expected = segmenter.segment(image).labels
     assert expected.any()
+    lazy = da.from_array(image, chunks=(2, 33, 50))  # type: ignore[no-untyped-call]
     variants: list[tuple[Any, str]] = [
         (np.asfortranarray(image), "ZYX"),
         (image.transpose(1, 2, 0).copy().transpose(2, 0, 1), "ZYX"),
         (image[..., ::-1].copy()[..., ::-1], "ZYX"),
-        (da.from_array(image, chunks=(2, 33, 50)), "ZYX"),
+        (lazy, "ZYX"),
         (image.astype(">u2"), "ZYX"),
         (image.transpose(1, 2, 0), "YXZ"),
         (image.tolist(), "ZYX"),
@@ -97,7 +98,7 @@ def test_tiles_and_one_tile_agree(
 ) -> None:
     """The fake model looks the same way everywhere, so tiling must not show at all."""
     image = discs((160, 192), [(30, 30), (64, 64), (96, 130), (120, 40)]).astype(np.float32)
-    image += rng.normal(0, 20, image.shape).astype(np.float32)
+    image += 20 * rng.standard_normal(image.shape, np.float32)
     segmenter = make_segmenter()
     whole = segmenter.decode(segmenter.encode(image, tile=TileSpec(256, 0))).logits
     for tile in (TileSpec(64, 16), TileSpec(96, 0), TileSpec(128, 32)):
@@ -134,12 +135,13 @@ def test_diameter_and_pixel_size_set_the_magnification(
 ) -> None:
     image = discs((64, 96), [(30, 30)])
     segmenter = make_segmenter(size=512, diameter=40.0, pixel_size=0.5)
-    for options, shape in (
+    cases: list[tuple[dict[str, Any], tuple[int, int]]] = [
         ({}, (64, 96)),
         ({"diameter": 20.0}, (128, 192)),
         ({"pixel_size": 0.75}, (96, 160)),  # 144 is padded to 160
         ({"scale": 0.5}, (32, 64)),  # 48 is padded to 64
-    ):
+    ]
+    for options, shape in cases:
         model.seen.clear()
         result = segmenter.segment(image, **options)
         assert model.seen == [(1, 3, *shape)]

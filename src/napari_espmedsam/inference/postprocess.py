@@ -14,8 +14,8 @@ from napari_espmedsam.inference.options import check, option
 OUTPUTS = ("mask", "objects", "split")
 DEFAULT_THRESHOLD = 0.5
 _EIGHT = np.ones((3, 3), dtype=bool)
-_PIXEL = 1.0
-_SMOOTH_SIGMA = 1.0  # px; takes the staircase of the pixel grid out of the distance map
+_PIXEL = 0.5
+_SMOOTH_SIGMA = 0.5  # px; takes the staircase of the pixel grid out of the distance map
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint32]
@@ -64,7 +64,7 @@ class PostProcess:
         unit="px",
     )
     split_neck: float = option(
-        0.8,
+        0.9,
         label="Split at necks below",
         help="Used by split. Two parts are cut apart where the neck between them is narrower than "
         "this fraction of the smaller part. Higher cuts more.",
@@ -143,10 +143,11 @@ def _split_at_necks(
     """Cut touching objects apart by a watershed on the distance to the background."""
     from skimage.segmentation import watershed
 
-    distance = ndimage.distance_transform_edt(np.pad(components > 0, 1, mode="edge"))[1:-1, 1:-1]
-    distance = ndimage.gaussian_filter(distance, _SMOOTH_SIGMA) * (components > 0)
+    inside = components > 0
+    distance = ndimage.distance_transform_edt(inside)
+    distance = ndimage.gaussian_filter(distance, _SMOOTH_SIGMA) * inside
     seeds = _find_seeds(distance, components, neck, min_size)
-    parts = watershed(-distance, seeds, connectivity=_EIGHT, mask=components > 0)
+    parts = watershed(-distance, seeds, connectivity=_EIGHT, mask=inside)
     return _renumber(parts)
 
 
@@ -170,11 +171,20 @@ def _find_seeds(
     flooded = reconstruction(relief - height, relief, footprint=_EIGHT)
     seeds, n = ndimage.label(local_maxima(flooded, footprint=_EIGHT) & inside, structure=_EIGHT)
     # A part has to hold a disc of min_size; an object that holds none keeps its own maximum.
-    highest = ndimage.maximum(distance, components, np.arange(components.max() + 1))
+    highest = _maximum_per_label(distance, components, int(components.max()))
     enough = np.minimum(np.sqrt(min_size / np.pi), highest)[components]
-    keep = ndimage.maximum(distance >= enough, seeds, np.arange(n + 1)).astype(bool)
+    keep = _maximum_per_label(distance - enough, seeds, n) >= 0
     keep[0] = False
     return np.where(keep[seeds], seeds, 0)
+
+
+def _maximum_per_label(
+    values: npt.NDArray[np.float64], labels: npt.NDArray[np.int32], n: int
+) -> npt.NDArray[np.float64]:
+    """Maximum over the pixels of each label 0 to n; several times faster than ndimage.maximum."""
+    highest = np.full(n + 1, -np.inf)
+    np.maximum.at(highest, labels.ravel(), values.ravel())
+    return highest
 
 
 def _renumber(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -102,3 +103,26 @@ def test_a_bad_plane_stops_the_run_with_its_number(
     assert isinstance([next(events) for _ in range(3)][-1], PlaneResult)
     with pytest.raises(InputError, match="Plane 1 holds 1 NaN"):
         next(events)
+
+
+def test_features_are_let_go_tile_by_tile(
+    make_segmenter: MakeSegmenter, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory must not grow with the number of tiles."""
+    kept: list[weakref.ref[Any]] = []
+    plain = type(model).extract
+
+    def extract(self: Any, *arguments: Any) -> Any:
+        features = plain(self, *arguments)
+        kept.append(weakref.ref(features.embedding))
+        return features
+
+    monkeypatch.setattr(type(model), "extract", extract)
+    image = np.linspace(0, 1, 192 * 192, dtype=np.float32).reshape(192, 192)
+    alive = [
+        sum(reference() is not None for reference in kept)
+        for event in make_segmenter().iter_segment(image)
+        if isinstance(event, TileDone)
+    ]
+    assert len(alive) == 25
+    assert max(alive) <= 1

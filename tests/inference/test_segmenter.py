@@ -10,6 +10,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 
 from napari_espmedsam import __version__
 from napari_espmedsam.errors import CheckpointError, DeviceError, InputError, ModalityError
@@ -244,6 +245,24 @@ def test_bad_images_are_refused_before_the_model_is_asked(
     assert model.seen == []
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modality": 3}, r"modality is 3. Give a text"),
+        ({"axes": 2}, r"axes is 2. Give a text"),
+        ({"channel": "1"}, r"channel is '1'. Give a whole number"),
+        ({"rgb": "yes"}, r"rgb is 'yes'. Give True or False"),
+        ({"diameter": "20"}, r"diameter is '20'. Give a number"),
+        ({"scale": 1.0, "diameter": 20.0}, r"scale=1 and diameter=20"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(
+    options: dict[str, Any], message: str, make_segmenter: MakeSegmenter
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_segmenter().segment(np.zeros((64, 64)), **options)
+
+
 def test_a_segmenter_comes_from_a_file(tmp_path: Path, make_segmenter: MakeSegmenter) -> None:
     from napari_espmedsam.model.registry import create_model
 
@@ -279,3 +298,18 @@ def test_both_systems_run(
     assert probability.array.shape == image.shape
     assert np.isfinite(probability.logits).all()
     assert segmenter.segment(image).labels.shape == image.shape
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_finds_what_the_cpu_finds(make_segmenter: MakeSegmenter, discs: Draw) -> None:
+    from napari_espmedsam.model.registry import create_model
+
+    model = create_model("esp_medsam_test", modalities=("microscopy",))
+    header = make_segmenter().header
+    image = discs((70, 110), [(30, 30)])
+    logits = {}
+    for device in ("cpu", "cuda"):
+        segmenter = Segmenter(model, header, device=device)
+        logits[device] = segmenter.decode(segmenter.encode(image)).logits
+    np.testing.assert_allclose(logits["cuda"], logits["cpu"], atol=1e-2)

@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.inference.request import MAX_SCALE, MIN_SCALE, check_one_scale
+from napari_espmedsam.inference.options import check_values
+from napari_espmedsam.inference.request import (
+    MAX_SCALE,
+    MIN_SCALE,
+    SegmentRequest,
+    check_one_scale,
+)
 from napari_espmedsam.inference.tiling import GRID, TileGrid, TileSpec, make_grid
 
 if TYPE_CHECKING:
@@ -54,25 +60,24 @@ def resolve_scale(
         If more than one is given, the checkpoint does not know the object diameter or pixel size
         of its training, or the scale is out of range.
     """
-    check_one_scale(scale, diameter, pixel_size)
-    if scale is None and diameter is None and pixel_size is None:
-        return spec.scale
     named = {"scale": scale, "diameter": diameter, "pixel_size": pixel_size}
-    name, value = next((k, v) for k, v in named.items() if v is not None)
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} is {value:g}. Give a number above 0.")
-    if name == "scale":
-        result = value
-    elif name == "diameter":
-        result = _trained(spec.diameter, name) / value
-    else:
-        result = value / _trained(spec.pixel_size, name)
-    if not MIN_SCALE <= result <= MAX_SCALE:
+    check_values(SegmentRequest, **named)
+    check_one_scale(**named)
+    if diameter is not None:
+        return _within_limits(_trained(spec.diameter, "diameter") / diameter, "diameter", diameter)
+    if pixel_size is not None:
+        factor = pixel_size / _trained(spec.pixel_size, "pixel_size")
+        return _within_limits(factor, "pixel_size", pixel_size)
+    return spec.scale if scale is None else float(scale)
+
+
+def _within_limits(scale: float, name: str, value: float) -> float:
+    if not MIN_SCALE <= scale <= MAX_SCALE:
         raise InputError(
-            f"{name}={value:g} gives a scale of {result:.3g}, outside {MIN_SCALE} to "
+            f"{name}={value:g} gives a scale of {scale:.3g}, outside {MIN_SCALE} to "
             f"{MAX_SCALE:g}. Check the value and its unit."
         )
-    return result
+    return float(scale)
 
 
 def _trained(value: float | None, name: str) -> float:
@@ -154,7 +159,6 @@ def plan_geometry(
     InputError
         If an option does not suit the checkpoint, or the plane becomes too small or too large.
     """
-    check_one_scale(scale, diameter, pixel_size)
     if spec.geometry == "whole":
         _refuse_for_whole(spec, scale=scale, diameter=diameter, pixel_size=pixel_size, tile=tile)
         square = (spec.size, spec.size)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal
 
+import numpy as np
+
 from napari_espmedsam.errors import InputError
 
 Kind = Literal["str", "int", "float", "bool", "ints"]
@@ -125,8 +127,21 @@ def check(instance: Any) -> None:
     InputError
         If a value has the wrong type, is not among the choices or lies outside its range.
     """
-    for info in describe(type(instance)):
-        check_value(info, getattr(instance, info.name))
+    names = [info.name for info in describe(type(instance))]
+    check_values(type(instance), **{name: getattr(instance, name) for name in names})
+
+
+def check_values(owner: type, **values: Any) -> None:
+    """Check single values against the fields of the same names of a dataclass.
+
+    Raises
+    ------
+    InputError
+        As :func:`check` does.
+    """
+    options = {info.name: info for info in describe(owner)}
+    for name, value in values.items():
+        check_value(options[name], value)
 
 
 def check_value(info: OptionInfo, value: Any) -> None:
@@ -158,7 +173,7 @@ _KIND_NAMES: dict[Kind, str] = {
 
 
 def _has_kind(kind: Kind, value: Any) -> bool:
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         return kind == "bool"
     if kind == "ints":
         return isinstance(value, tuple) and all(_has_kind("int", each) for each in value)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from napari_espmedsam.errors import InputError, ModalityError
 from napari_espmedsam.inference.geometry import PlaneGeometry, plan_geometry
 from napari_espmedsam.inference.image import PlaneStack
+from napari_espmedsam.inference.options import check_values
 from napari_espmedsam.inference.postprocess import PostProcess
+from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.tiling import TileSpec
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def plan_run(
     InputError, ModalityError
         With the value, the limit and the way to mend it.
     """
+    check_values(SegmentRequest, modality=modality, axes=axes, channel=channel, rgb=rgb)
     modality = resolve_modality(header, modality)
     spec = header.inputs[modality]
     stack = PlaneStack.from_array(image, axes, channel=channel, rgb=rgb)

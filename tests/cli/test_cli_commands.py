@@ -95,9 +95,11 @@ def test_demo_folders_are_numbered(tmp_path: Path) -> None:
 
 def test_what_the_viewer_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":99")
-    outcome = subprocess.CompletedProcess([], 1, "", "qt.qpa: no such display :99\n")
+    outcome = subprocess.CompletedProcess([], 1, "", "qt.qpa: no display :99\nAvailable: ...\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: outcome)
-    assert "no such display :99" in (viewer.missing_for_viewer() or "")
+    assert "cannot open a window (qt.qpa: no display :99)" in (viewer.missing_for_viewer() or "")
+    outcome = subprocess.CompletedProcess([], 1, "", "Traceback ...\nQtBindingsNotFoundError: no\n")
+    assert "QtBindingsNotFoundError: no" in (viewer.missing_for_viewer() or "")
     outcome = subprocess.CompletedProcess([], 0, "", "")
     assert viewer.missing_for_viewer() is None
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

@@ -95,9 +95,11 @@ def _show_checkpoint(console: Console, name: str) -> None:
 
     path = resolve_checkpoint(name)
     header = read_header(path)
-    for key, value in _describe(header).items():
-        typer.echo(f"{key + ':':13}{value}")
-    typer.echo(f"{'file:':13}{path} ({path.stat().st_size / 1e6:.1f} MB)\n")
+    described = _describe(header) | {"file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)"}
+    width = max(map(len, described)) + 2
+    for key, value in described.items():
+        typer.echo(f"{key + ':':{width}}{value}")
+    typer.echo()
     table = _table()
     _add_rows(table, header.architecture, model_config(header.architecture, **header.config))
     console.print(table)

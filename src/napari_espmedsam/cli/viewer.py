@@ -38,10 +38,12 @@ def missing_for_viewer() -> str | None:
     if importlib.util.find_spec("napari") is None or importlib.util.find_spec("qtpy") is None:
         return 'it is not installed; pip install "napari-espmedsam[all]" brings it.'
     probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
+    lines = [line.strip() for line in probe.stderr.splitlines() if line.strip()]
+    if probe.returncode and lines and lines[0].startswith("Traceback"):
+        return f'no Qt can be loaded ({lines[-1]}); pip install "napari-espmedsam[all]" brings one.'
     if probe.returncode:
-        lines = [line for line in probe.stderr.splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else f"exit code {probe.returncode}"
-        return f'Qt cannot open a window ({reason}); "napari-espmedsam[all]" brings a Qt.'
+        reason = lines[0] if lines else f"exit code {probe.returncode}"
+        return f"Qt cannot open a window ({reason}); check DISPLAY."
     return None
 
 

@@ -135,6 +135,8 @@ def _draw_plane(plane: NDArray[np.float32], labels: NDArray[Any], zoom: int) -> 
     ids = labels.astype(np.int64)
     colours = table[np.where(ids > 0, (ids - 1) % (len(table) - 1) + 1, 0)]
     outline = find_boundaries(ids, mode="inner")
+    if zoom > 1:  # a second pixel, so that it is seen at a glance
+        outline |= find_boundaries(np.where(outline, 0, ids), mode="inner")
     weight = np.where(outline, 1.0, 0.0 if rgb else _FILL) * (ids > 0)
     colour = plane if rgb else plane[..., None]
     picture = (1 - weight[..., None]) * colour + weight[..., None] * colours

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.request import SegmentRequest
@@ -52,6 +53,11 @@ class FakeSegmenter:
     device: Any = field(
         default_factory=lambda: SimpleNamespace(device="cpu", reason="The CPU: a test.")
     )
+
+    def load(self, _request: SegmentRequest) -> FakeSegmenter:
+        """Stand in for loading a model."""
+        self.loads += 1
+        return self
 
     def hold(self) -> None:
         """Stop before each tile from now on."""
@@ -119,18 +125,22 @@ def open_widget(
 ) -> Callable[..., tuple[Any, SegmentWidget]]:
     """Return a function that opens the widget through the manifest, with the fake inside."""
 
-    def open_(viewer: Any = None) -> tuple[Any, SegmentWidget]:
-        viewer = make_napari_viewer() if viewer is None else viewer
+    def open_() -> tuple[Any, SegmentWidget]:
+        viewer = make_napari_viewer()
         _dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
-
-        def load(_request: SegmentRequest) -> FakeSegmenter:
-            fake.loads += 1
-            return fake
-
-        widget._load = load
+        widget._load = fake.load
         return viewer, widget
 
     return open_
+
+
+@pytest.fixture
+def bare_widget(qtbot: Any, weights: Any, fake: FakeSegmenter) -> tuple[Any, SegmentWidget]:
+    """Return a viewer without a window and a widget on it: no OpenGL, a tenth of the time."""
+    viewer = ViewerModel()
+    widget = SegmentWidget(viewer, loader=fake.load)
+    qtbot.addWidget(widget)
+    return viewer, widget
 
 
 @pytest.fixture
@@ -138,6 +148,6 @@ def finish(qtbot: Any) -> Callable[[SegmentWidget], None]:
     """Return a function that waits until the widget has nothing to do."""
 
     def wait(widget: SegmentWidget) -> None:
-        qtbot.waitUntil(lambda: not widget.is_running, timeout=10_000)
+        qtbot.waitUntil(lambda: not widget.is_running, timeout=30_000)
 
     return wait

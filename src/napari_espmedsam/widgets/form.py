@@ -37,6 +37,7 @@ _OWN_EDITORS = ("checkpoint", "modality", "planes", "channel", "axes", "rgb")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _NAMES = {"output": {"mask": "mask", "objects": "objects", "split": "split objects"}}
 _WORDS = {"diameter": "as trained", "pixel_size": "as trained", "scale": "as trained"}
+_COUNTED = {"T": "time points", "Z": "Z planes", "C": "channels"}
 _THIS_PLANE, _ALL_PLANES = "this plane", "all planes"
 _COLOURS = -1  # data of the channel box that means: all three as the colours of one picture
 
@@ -58,7 +59,7 @@ class Prepared:
     n_planes
         Number of planes of the run.
     plane
-        Index of the only plane along the leading axes; None for all planes.
+        Index along the leading axes of the one plane of a stack; None for all planes.
     """
 
     layer: Any
@@ -90,6 +91,7 @@ class SegmentForm(QWidget):
         self.image = ImagePicker(viewer)
         self.axes = QLineEdit()
         self.axes_note = QLabel()
+        self.axes_note.setWordWrap(True)
         self.channel = QComboBox()
         self.modality = QComboBox()
         self.model = ModelPicker()
@@ -137,8 +139,7 @@ class SegmentForm(QWidget):
         )
         plan = plan_result(image, axes, channel)
         if self.scope.currentText() == _ALL_PLANES or not stack.leading_axes:
-            only = () if not stack.leading_axes else None
-            return Prepared(layer, image, request, plan, len(stack), only)
+            return Prepared(layer, image, request, plan, len(stack), None)
         where = plane_at(layer, self._viewer.dims.point, axes)
         index = tuple(where[letter] for letter in stack.leading_axes)
         flat = int(np.ravel_multi_index(index, stack.leading_shape))
@@ -274,6 +275,10 @@ class _Rows:
         self._layout.addRow(label, editor)
         self._labels[id(editor)] = label
 
+    def span(self, widget: QWidget) -> None:
+        """Add a row without a caption."""
+        self._layout.addRow(widget)
+
     def set_visible(self, editor: QWidget, visible: bool) -> None:
         """Show or hide an editor with its caption."""
         editor.setVisible(visible)
@@ -302,11 +307,11 @@ def _guess(layer: Any) -> str:
 
 
 def _note(image: ImageDescription, axes: str) -> str:
-    """Say in one line how the image is read, e.g. ``12 Z, 384 x 384 px, uint16``."""
+    """Say in one line how the image is read, e.g. ``12 Z planes, 384 x 384 px, uint16``."""
     if not axes:
         return f"{image.ndim} axes: {' x '.join(map(str, image.shape))}, {image.dtype}"
-    counts = [f"{n} {letter}" for letter, n in zip(axes, image.shape, strict=True)]
-    leading = [text for text in counts if text[-1] not in "YX"]
+    counts = zip(axes, image.shape, strict=True)
+    leading = [f"{n} {_COUNTED[letter]}" for letter, n in counts if letter in _COUNTED]
     height, width = (image.shape[axes.index(letter)] for letter in "YX")
     colours = ["RGB"] if image.rgb else []
     return ", ".join([*leading, f"{height} x {width} px", *colours, image.dtype])
@@ -325,7 +330,7 @@ def _make_field(info: OptionInfo) -> Field:
 def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> _Rows:
     """Put the editors into rows; what an option calls advanced goes into a folded part."""
     layout = QVBoxLayout(form)
-    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setContentsMargins(0, 0, 4, 0)
     rows = _Rows(_form_layout(layout))
     for text, editor, name in (
         ("Image", form.image, ""),
@@ -337,6 +342,9 @@ def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> _Rows:
         ("Planes", form.scope, ""),
     ):
         label = QLabel(text)
+        if editor is form.axes_note:
+            rows.span(editor)
+            continue
         rows.add(label, editor)
         if name:
             label.setToolTip(tooltip(options[name]))
@@ -349,8 +357,11 @@ def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> _Rows:
             more.addRow(field.label, field.editor)
         else:
             rows.add(field.label, field.editor)
-    part = QCollapsible("More settings", form)
+    part = QCollapsible("More settings", form, expandedIcon="▾", collapsedIcon="▸")
     part.addWidget(folded)
+    inner = part.layout()
+    if inner is not None:
+        inner.setContentsMargins(0, 4, 0, 0)
     layout.addWidget(part)
     layout.addStretch()
     return rows

@@ -69,7 +69,7 @@ class ImagePicker(QComboBox):
             elif self._layers:
                 self.setCurrentIndex(self._first_choice())
         self.setPlaceholderText("no image layer")
-        if self.layer is not before:
+        if self.layer != before:  # not "is": napari hands out a new proxy of a layer each time
             self.chosen.emit()
 
     def _first_choice(self) -> int:

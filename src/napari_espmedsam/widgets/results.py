@@ -71,7 +71,7 @@ class ResultBook:
 
     def holds(self, own: OwnLayer) -> bool:
         """Whether the layer is still in the viewer."""
-        return own in self._own
+        return own.layer in self._viewer.layers
 
     def _forget(self, _event: Any = None) -> None:
         """Let go of layers that the user has deleted: they may be large."""

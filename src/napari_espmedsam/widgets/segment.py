@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
-from napari.utils.progress import cancelable_progress
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -28,6 +30,8 @@ from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.results import PlaneResult, TileDone
 from napari_espmedsam.weights import resolve_checkpoint
+from napari_espmedsam.widgets.activity import ActivityBar
+from napari_espmedsam.widgets.current_run import CurrentRun, count_planes
 from napari_espmedsam.widgets.form import Prepared, SegmentForm
 from napari_espmedsam.widgets.layers import level_zero
 from napari_espmedsam.widgets.results import ResultBook, ResultWriter
@@ -62,12 +66,14 @@ class SegmentWidget(QWidget):
         Gives the model of a request; another one for tests.
     """
 
+    _run: CurrentRun | None = None  # Qt may send events before __init__ is through
+
     def __init__(self, napari_viewer: Any, *, loader: Loader = load_segmenter) -> None:
         super().__init__()
         self._load = loader
         self._book = ResultBook(napari_viewer)
         self._segmenter: tuple[Hashable, SegmenterLike] | None = None
-        self._run: _Run | None = None
+        self._stops: list[threading.Event] = []
         self._events: deque[Event | None] = deque()
         self._handling = False
         self.form = SegmentForm(napari_viewer)
@@ -82,6 +88,9 @@ class SegmentWidget(QWidget):
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
         self.defaults_button.clicked.connect(self.form.reset)
+        napari_viewer.layers.events.removed.connect(self._on_layer_removed)
+        # The viewer may take the widget with it. What is connected here must not hold the widget.
+        self.destroyed.connect(partial(_set_all, self._stops))
         self._show_running(False)
         self._check()
 
@@ -96,20 +105,22 @@ class SegmentWidget(QWidget):
             return
         try:
             prepared = self.form.prepare()
+            key = _model_key(prepared.request)
         except EspMedSamError as error:
             self._show_error(error)
             return
-        key = _model_key(prepared.request)
         kept = self._segmenter[1] if self._segmenter and self._segmenter[0] == key else None
         if kept is None:
             self._segmenter = None  # two models at a time may be more than the memory holds
         job = Job(level_zero(prepared.layer), prepared.request, kept)
         worker = create_worker(run, job, self._load, _start_thread=False)
-        self._run = _Run(job, prepared, self._writer(prepared), key, self.cancel)
+        activity = ActivityBar(f"ESP-MedSAM: {prepared.image.name}", self.cancel, self)
+        self._run = CurrentRun(job, prepared, self._writer(prepared), key, activity)
+        self._stops[:] = [job.stop]
         worker.yielded.connect(self._on_event)
         worker.finished.connect(self._on_finished)
         self._show_running(True)
-        self._say(f"Starting: {_planes(prepared.n_planes)} of '{prepared.image.name}'.")
+        self._say(f"Starting: {count_planes(prepared.n_planes)} of '{prepared.image.name}'.")
         worker.start()
 
     def cancel(self) -> None:
@@ -142,6 +153,11 @@ class SegmentWidget(QWidget):
             own=own,
         )
 
+    def _on_layer_removed(self, _event: Any = None) -> None:
+        """Stop a run whose labels the user has deleted."""
+        if self._run is not None and self._run.writer.is_orphan:
+            self.cancel()
+
     def _on_event(self, event: Event) -> None:
         self._handle(event)
 
@@ -151,8 +167,8 @@ class SegmentWidget(QWidget):
     def _handle(self, event: Event | None) -> None:
         """Handle the events of a run one after the other.
 
-        napari's progress bars process Qt events when they are updated, so the next event may
-        arrive while one is being handled; None is the end of the worker.
+        Whatever a plugin connects to new layers may let Qt work, so the next event can arrive
+        while one is being handled; None is the end of the worker.
         """
         self._events.append(event)
         if self._handling:
@@ -170,7 +186,7 @@ class SegmentWidget(QWidget):
         finally:
             self._handling = False
 
-    def _take_safely(self, current: _Run, event: Event) -> None:
+    def _take_safely(self, current: CurrentRun, event: Event) -> None:
         """Take an event; a fault of ours or of napari ends the run like any other error."""
         try:
             self._take(current, event)
@@ -178,11 +194,12 @@ class SegmentWidget(QWidget):
             current.job.stop.set()
             current.fault = error
 
-    def _take(self, current: _Run, event: Event) -> None:
+    def _take(self, current: CurrentRun, event: Event) -> None:
         if isinstance(event, Ended):
             current.ended = event
         elif isinstance(event, Loading):
             self._say(f"Loading the model {Path(current.prepared.request.checkpoint).stem} …")
+            self.progress_bar.setRange(0, 0)  # a bar that moves: nobody knows how long
         elif isinstance(event, Ready):
             self._segmenter = (current.model_key, event.segmenter)
             current.device = event.segmenter.device
@@ -191,17 +208,15 @@ class SegmentWidget(QWidget):
             self._show_progress(current, event)
         elif isinstance(event, PlaneResult):
             current.writer.write(event)
-            if current.writer.is_orphan:
-                self.cancel()
 
-    def _finish(self, current: _Run) -> None:
+    def _finish(self, current: CurrentRun) -> None:
         """Clean up after any end: done, cancelled, failed, or stopped by napari on closing."""
         self._run = None
-        current.close_progress()
+        current.activity.close()
         ended = current.ended or Ended(cancelled=True)
         if current.fault is not None:
             ended = Ended(error=current.fault)
-        done = f"{current.writer.planes_done} of {_planes(current.prepared.n_planes)}"
+        done = f"{current.writer.planes_done} of {count_planes(current.prepared.n_planes)}"
         if ended.error is not None:
             current.writer.end(f"failed after {done}: {ended.error}")
         else:
@@ -228,7 +243,7 @@ class SegmentWidget(QWidget):
             return
         self.run_button.setEnabled(True)
         self.run_button.setToolTip("Segment with these settings.")
-        self._say(f"Ready: {_planes(prepared.n_planes)} of '{prepared.image.name}'.")
+        self._say(f"Ready: {count_planes(prepared.n_planes)} of '{prepared.image.name}'.")
 
     def _show_error(self, error: Exception) -> None:
         """Show our own errors as they are; of all others also the traceback."""
@@ -240,11 +255,12 @@ class SegmentWidget(QWidget):
         _log.error("A run ended unexpectedly.", exc_info=error)
         notification_manager.receive_error(type(error), error, error.__traceback__)
 
-    def _show_progress(self, current: _Run, event: TileDone) -> None:
+    def _show_progress(self, current: CurrentRun, event: TileDone) -> None:
         text = f"plane {event.plane + 1} of {event.n_planes}"
+        self.progress_bar.setRange(0, _STEPS)
         self.progress_bar.setValue(int(event.fraction * _STEPS))
         self.progress_bar.setFormat(text)
-        current.show_progress(event.fraction, text)
+        current.activity.set_progress(event.fraction, text)
 
     def _show_running(self, running: bool) -> None:
         self.form.set_running(running)
@@ -252,6 +268,7 @@ class SegmentWidget(QWidget):
         self.cancel_button.setEnabled(running)
         self.defaults_button.setEnabled(not running)
         self.progress_bar.setVisible(running)
+        self.progress_bar.setRange(0, _STEPS)
         self.progress_bar.setValue(0)
         self.progress_bar.setFormat("")
 
@@ -274,73 +291,58 @@ class SegmentWidget(QWidget):
             self._show_error(error)
 
     def _lay_out(self) -> None:
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(self.form)
+        scroll = _FormArea(self.form)
         buttons = QHBoxLayout()
         for button in (self.run_button, self.cancel_button, self.defaults_button):
             buttons.addWidget(button)
         self.cancel_button.setToolTip("Stop after the tile that is being computed.")
         self.defaults_button.setToolTip("Set everything but the image to its default.")
-        self.progress_bar.setRange(0, _STEPS)
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         layout = QVBoxLayout(self)
-        layout.addWidget(scroll, 1)
+        layout.addWidget(scroll)
         layout.addLayout(buttons)
         layout.addWidget(self.progress_bar)
         layout.addWidget(self.status)
+        layout.addStretch()
 
 
-class _Run:
-    """One run that is going on, and its bar in napari's activity dock."""
+class _FormArea(QScrollArea):
+    """Scrolls a form up and down on low screens, and is always wide enough for it."""
 
-    def __init__(
-        self,
-        job: Job,
-        prepared: Prepared,
-        writer: ResultWriter,
-        model_key: Hashable,
-        cancel: Callable[[], None],
-    ) -> None:
-        self.job, self.prepared, self.writer = job, prepared, writer
-        self.model_key = model_key
-        self.ended: Ended | None = None
-        self.fault: Exception | None = None
-        self.device: Any = None
-        self._start = time.monotonic()
-        self._activity = _Activity(
-            total=100, desc=f"ESP-MedSAM: {prepared.image.name}", cancel_callback=cancel
-        )
+    def __init__(self, form: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(form)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
 
-    def show_progress(self, fraction: float, text: str) -> None:
-        """Show the share that is done, 0 to 1, in the activity dock."""
-        step = int(fraction * 100) - self._activity.n
-        if step > 0:
-            self._activity.set_description(f"ESP-MedSAM: {self.prepared.image.name}, {text}")
-            self._activity.update(step)
+    def eventFilter(  # noqa: N802 (Qt's name)
+        self, watched: QObject | None, event: QEvent | None
+    ) -> bool:
+        """Grow and shrink with the form when rows appear or the folded part opens."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
-    def close_progress(self) -> None:
-        """Remove the bar from the activity dock."""
-        self._activity.close()
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return the width of the form beside a scroll bar."""
+        form, bar = self.widget(), self.verticalScrollBar()
+        width = 0 if form is None else form.minimumSizeHint().width()
+        bar_width = 0 if bar is None else bar.sizeHint().width()
+        return QSize(width + bar_width, super().minimumSizeHint().height())
 
-    def summary(self) -> str:
-        """Say what a complete run has done."""
-        seconds = time.monotonic() - self._start
-        n = self.writer.objects
-        objects = "" if self.prepared.request.output == "mask" else f", {n} object{'s'[: n != 1]}"
-        device = f" on {self.device.device}" if self.device is not None else ""
-        return f"Done: {_planes(self.prepared.n_planes)}{objects} in {seconds:.1f} s{device}."
-
-
-class _Activity(cancelable_progress):
-    """A bar whose cancel button acts at once; napari's own waits for an iteration."""
-
-    def cancel(self) -> None:
-        super().cancel()
-        self.cancel_callback()
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return the size at which nothing has to be scrolled."""
+        form = self.widget()
+        layout = None if form is None else form.layout()
+        width = self.minimumSizeHint().width()
+        if layout is None:
+            return QSize(width, 0)
+        # A text that wraps is higher than the form's own hint says.
+        room = max(self.width(), width)
+        return QSize(width, max(layout.totalHeightForWidth(room), layout.sizeHint().height()))
 
 
 def _model_key(request: SegmentRequest) -> Hashable:
@@ -351,10 +353,9 @@ def _model_key(request: SegmentRequest) -> Hashable:
 
 
 def _without_planes(request: SegmentRequest) -> SegmentRequest:
-    from dataclasses import replace
-
     return replace(request, planes=None)
 
 
-def _planes(count: int) -> str:
-    return f"{count} plane{'s'[: count != 1]}"
+def _set_all(stops: list[threading.Event], _widget: Any = None) -> None:
+    for stop in stops:
+        stop.set()

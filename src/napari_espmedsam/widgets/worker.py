@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.results import PlaneResult, TileDone
+from napari_espmedsam.weights import resolve_checkpoint
 
 
 class SegmenterLike(Protocol):
@@ -153,6 +154,6 @@ def read_modalities(path: str) -> tuple[str, tuple[str, ...], Exception | None]:
     try:
         from napari_espmedsam.model.checkpoint import read_header
 
-        return path, tuple(read_header(path).modalities), None
+        return path, read_header(resolve_checkpoint(path)).modalities, None
     except Exception as error:  # shown by the form, which stays alive
         return path, (), error

@@ -1,0 +1,55 @@
+"""The manifest as napari reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+
+PLUGIN = "napari-espmedsam"
+
+
+@pytest.fixture(scope="module")
+def manifest() -> PluginManifest:
+    """Return the manifest of the installed package."""
+    return PluginManifest.from_distribution(PLUGIN)
+
+
+def test_every_command_resolves(manifest: PluginManifest) -> None:
+    from npe2.manifest.utils import import_python_name
+
+    for command in manifest.contributions.commands or []:
+        assert command.id.startswith(f"{PLUGIN}.")
+        assert command.python_name is not None
+        assert callable(import_python_name(command.python_name))
+
+
+def test_every_contribution_has_a_command(manifest: PluginManifest) -> None:
+    known = {command.id for command in manifest.contributions.commands or []}
+    used = {widget.command for widget in manifest.contributions.widgets or []}
+    used |= {sample.command for sample in manifest.contributions.sample_data or []}
+    for items in (manifest.contributions.menus or {}).values():
+        used |= {item.command for item in items}
+    assert used == known
+
+
+def test_it_is_found_where_users_look(manifest: PluginManifest) -> None:
+    assert manifest.display_name == "ESP-MedSAM"
+    assert [str(category) for category in manifest.categories] == ["Segmentation"]
+    menu = (manifest.contributions.menus or {})["napari/layers/segment"]
+    assert [item.command for item in menu] == [f"{PLUGIN}.segment"]
+    assert manifest.package_metadata is not None
+    assert "Framework :: napari" in (manifest.package_metadata.classifier or [])
+
+
+@pytest.mark.parametrize(
+    ("key", "ndim", "rgb", "dtype"),
+    [("nuclei_stack", 3, False, np.uint16), ("he_field", 2, True, np.uint8)],
+)
+def test_samples_open(make_napari_viewer, key: str, ndim: int, rgb: bool, dtype: Any) -> None:
+    viewer = make_napari_viewer()
+    viewer.open_sample(PLUGIN, key)
+    (layer,) = viewer.layers
+    assert (layer.ndim, layer.rgb, layer.data.dtype) == (ndim, rgb, dtype)

@@ -24,7 +24,7 @@ def training_record(folder: Path, config: FinetuneConfig, best: dict[str, Any]) 
     """What made the weights, for the header of the checkpoint."""
     run = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return {
-        "command": run["command"],
+        "command": run["command"].replace(str(Path.home()), "~"),
         "commit": run["commit"],
         "started": run["started"],
         "resumed": run.get("resumed", []),

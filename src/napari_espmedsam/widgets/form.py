@@ -339,7 +339,7 @@ def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> _Rows:
         ("Channel", form.channel, "channel"),
         ("Modality", form.modality, "modality"),
         ("Model", form.model, "checkpoint"),
-        ("Planes", form.scope, ""),
+        ("Scope", form.scope, ""),
     ):
         label = QLabel(text)
         if editor is form.axes_note:

@@ -118,6 +118,19 @@ def extend_to_grid(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(x, (0, pad_x, 0, pad_y), mode="replicate") if pad_y or pad_x else x
 
 
+def mask_prompt_layers(channels: int) -> nn.Sequential:
+    """SAM's mask prompt layers: (B, 1, 4h, 4w) to (B, channels, h, w)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 2, 2),
+        LayerNorm2d(4),
+        nn.GELU(),
+        nn.Conv2d(4, 16, 2, 2),
+        LayerNorm2d(16),
+        nn.GELU(),
+        nn.Conv2d(16, channels, 1),
+    )
+
+
 class CoarsePromptEncoder(nn.Module):
     """Encode a coarse mask into a dense prompt (eq. 10).
 
@@ -129,15 +142,7 @@ class CoarsePromptEncoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 4, 2, 2),
-            LayerNorm2d(4),
-            nn.GELU(),
-            nn.Conv2d(4, 16, 2, 2),
-            LayerNorm2d(16),
-            nn.GELU(),
-            nn.Conv2d(16, channels, 1),
-        )
+        self.layers = mask_prompt_layers(channels)
 
     def forward(self, mask: Tensor, size: tuple[int, int]) -> Tensor:
         """Encode a mask.

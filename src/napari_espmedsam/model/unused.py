@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from napari_espmedsam.model.layers import LayerNorm2d
+from napari_espmedsam.model.coarse_prompt import mask_prompt_layers
 
 
 class UnusedHeads(nn.Module):
@@ -32,12 +32,4 @@ class UnusedHeads(nn.Module):
         self.not_a_point_embed = nn.Embedding(1, channels)
         self.no_mask_embed = nn.Embedding(1, channels)
         if mask_downscaling:
-            self.mask_downscaling = nn.Sequential(
-                nn.Conv2d(1, 4, 2, 2),
-                LayerNorm2d(4),
-                nn.GELU(),
-                nn.Conv2d(4, 16, 2, 2),
-                LayerNorm2d(16),
-                nn.GELU(),
-                nn.Conv2d(16, channels, 1),
-            )
+            self.mask_downscaling = mask_prompt_layers(channels)

@@ -34,10 +34,13 @@ class CurrentRun:
     def summary(self) -> str:
         """Say what a complete run has done."""
         seconds = time.monotonic() - self._start
-        n = self.writer.objects
-        objects = "" if self.prepared.request.output == "mask" else f", {n} object{'s'[: n != 1]}"
+        done = count_planes(self.prepared.n_planes)
+        if self.prepared.request.output != "mask":
+            n = self.writer.objects
+            each = ", counted plane by plane," if self.prepared.n_planes > 1 else ""
+            done += f", {n} object{'s'[: n != 1]}{each}"
         device = f" on {self.device.device}" if self.device is not None else ""
-        return f"Done: {count_planes(self.prepared.n_planes)}{objects} in {seconds:.1f} s{device}."
+        return f"Done: {done} in {seconds:.1f} s{device}."
 
 
 def count_planes(count: int) -> str:

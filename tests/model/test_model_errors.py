@@ -113,3 +113,9 @@ def test_fast_settings_that_do_not_fit() -> None:
         model_config("med_fastsam_test", modalities=("a", "a"))
     with pytest.raises(InputError, match="experts"):
         model_config("med_fastsam_test", experts="both")
+
+
+@pytest.mark.parametrize("name", ["esp_medsam_test", "med_fastsam_test"])
+def test_unstrided_stem_in_a_whole_model(name: str) -> None:
+    with pytest.raises(InputError, match="patch_stride is 1; a whole model needs 4"):
+        create_model(name, trunk={"patch_stride": 1})

@@ -53,6 +53,12 @@ class TinyViTConfig(FrozenModel):
         return tuple((width, heads) for width, heads, depth in stages for _ in range(depth))
 
 
+def check_stride(trunk: TinyViTConfig) -> None:
+    """Refuse LiteMedSAM's stem in a whole model: prompts and masks count on stride 16."""
+    if trunk.patch_stride != 4:
+        raise ValueError(f"trunk.patch_stride is {trunk.patch_stride}; a whole model needs 4")
+
+
 class DecoderConfig(FrozenModel):
     """Shape of SAM's two-way transformer and of the mask upscaling."""
 
@@ -90,6 +96,7 @@ class ESPMedSAMConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _modalities_and_queries_fit(self) -> ESPMedSAMConfig:
+        check_stride(self.trunk)
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities must be distinct and at least one, got {self.modalities}")
         if len(self.rows) != len(self.modalities):
@@ -132,6 +139,7 @@ class MedFastSAMConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> MedFastSAMConfig:
+        check_stride(self.trunk)
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities must be distinct and at least one, got {self.modalities}")
         return self

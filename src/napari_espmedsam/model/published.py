@@ -10,6 +10,7 @@ import hashlib
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from napari_espmedsam.errors import CheckpointError, ModalityError
 from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, load_strict
-from napari_espmedsam.model.config import PUBLISHED_MODALITIES
+from napari_espmedsam.model.config import PUBLISHED_MODALITIES, ModelConfig
 from napari_espmedsam.model.registry import build, model_config
 
 #: SAM's pixel mean; the released code divides by it as well, in place of the deviation.
@@ -167,30 +168,63 @@ def import_published(path: str | Path, modality: str) -> tuple[nn.Module, Checkp
     CheckpointError
         If entries are missing or left over (the first ten are listed), or the file is unreadable.
     """
+    return esp_from_state(read_pickled_state(path), path, modality)
+
+
+def esp_from_state(
+    state: Mapping[str, Tensor], path: str | Path, modality: str
+) -> tuple[nn.Module, CheckpointHeader]:
+    """Do what :func:`import_published` does with the entries of ``path`` that are read already."""
     if modality not in PUBLISHED_MODALITIES:
         raise ModalityError(
             f"{modality!r} is not a modality of the authors' checkpoints; choose one of: "
             f"{', '.join(PUBLISHED_MODALITIES)}."
         )
-    state = {rename_esp_key(key): value for key, value in read_pickled_state(path).items()}
-    config = model_config(
-        "esp_medsam_published",
-        modalities=(modality,),
-        query_rows=(PUBLISHED_MODALITIES.index(modality),),
-    )
-    model = build(config)
-    load_strict(model, state, Path(path).name)
-    header = CheckpointHeader(
+    architecture = "esp_medsam_published"
+    row = PUBLISHED_MODALITIES.index(modality)
+    return finish_import(
+        {rename_esp_key(key): value for key, value in state.items()},
+        Path(path),
+        architecture,
+        model_config(architecture, modalities=(modality,), query_rows=(row,)),
+        published_input(),
         name=f"ESP-MedSAM {modality} (authors' release)",
-        architecture="esp_medsam_published",
-        config=config.model_dump(mode="json"),
-        modalities=(modality,),
-        inputs={modality: published_input()},
-        training={
-            "source": "imported from the authors' release",
-            "file": Path(path).name,
-            "file_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-        },
+        source="imported from the authors' release",
         licence="Apache-2.0 (De-LightSAM repository); check the terms of the training data",
+    )
+
+
+def finish_import(
+    state: Mapping[str, Tensor],
+    path: Path,
+    architecture: str,
+    config: ModelConfig,
+    spec: InputSpec,
+    *,
+    name: str,
+    source: str,
+    licence: str,
+) -> tuple[nn.Module, CheckpointHeader]:
+    """Build the model of renamed entries, in eval mode, and the header that says their origin.
+
+    Raises
+    ------
+    CheckpointError
+        If entries are missing or left over.
+    """
+    model = build(config)
+    load_strict(model, state, path.name)
+    header = CheckpointHeader(
+        name=name,
+        architecture=architecture,
+        config=config.model_dump(mode="json"),
+        modalities=config.modalities,
+        inputs=dict.fromkeys(config.modalities, spec),
+        training={
+            "source": source,
+            "file": path.name,
+            "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        },
+        licence=licence,
     )
     return model.eval(), header

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, load_strict
+from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
 from napari_espmedsam.model.published import (
-    import_published,
+    esp_from_state,
+    finish_import,
     read_pickled_state,
     rename,
     rename_trunk_key,
 )
-from napari_espmedsam.model.registry import build, model_config
+from napari_espmedsam.model.registry import model_config
 
 # Applied in order to every key; each pattern is anchored at the start of the key.
 _RULES: tuple[tuple[str, str], ...] = (
@@ -78,33 +79,32 @@ def import_published_fast(path: str | Path, modality: str) -> tuple[nn.Module, C
     CheckpointError
         If entries are missing or left over (the first ten are listed), or the file is unreadable.
     """
-    path = Path(path)
-    state = {rename_fast_key(key): value for key, value in read_pickled_state(path).items()}
-    config = model_config("med_fastsam_published", modalities=(modality,))
-    model = build(config)
-    load_strict(model, state, path.name)
-    header = CheckpointHeader(
+    return fast_from_state(read_pickled_state(path), path, modality)
+
+
+def fast_from_state(
+    state: Mapping[str, Tensor], path: str | Path, modality: str
+) -> tuple[nn.Module, CheckpointHeader]:
+    """Do what :func:`import_published_fast` does with the entries of ``path`` already read."""
+    architecture = "med_fastsam_published"
+    return finish_import(
+        {rename_fast_key(key): value for key, value in state.items()},
+        Path(path),
+        architecture,
+        model_config(architecture, modalities=(modality,)),
+        published_fast_input(),
         name=f"Med-FastSAM {modality} (authors' layout)",
-        architecture="med_fastsam_published",
-        config=config.model_dump(mode="json"),
-        modalities=(modality,),
-        inputs={modality: published_fast_input()},
-        training={
-            "source": "imported from the authors' layout",
-            "file": path.name,
-            "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        },
+        source="imported from the authors' layout",
         licence="unknown: the Med-FastSAM repository has no licence file",
     )
-    return model.eval(), header
 
 
 def import_authors_file(path: str | Path, modality: str) -> tuple[nn.Module, CheckpointHeader]:
     """Read a file of either paper's authors, telling them apart by their entries.
 
-    Parameters and errors are those of :func:`import_published` and
+    Parameters and errors are those of :func:`napari_espmedsam.model.published.import_published` and
     :func:`import_published_fast`.
     """
-    if any(key.startswith("image_encoder.") for key in read_pickled_state(path)):
-        return import_published_fast(path, modality)
-    return import_published(path, modality)
+    state = read_pickled_state(path)
+    is_fast = any(key.startswith("image_encoder.") for key in state)
+    return (fast_from_state if is_fast else esp_from_state)(state, path, modality)

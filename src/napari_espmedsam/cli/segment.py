@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from napari_espmedsam.inference.request import SegmentRequest
 
 if TYPE_CHECKING:
     from napari_espmedsam.inference.results import Segmentation
-    from napari_espmedsam.inference.segmenter import Segmenter
+    from napari_espmedsam.inference.segmenter import Event, Segmenter
     from napari_espmedsam.io.image_file import ImageFile
 
 
@@ -133,20 +133,22 @@ def run(
         Labels, their axes and how they were made.
     """
     from napari_espmedsam.inference.image import PlaneStack
-    from napari_espmedsam.inference.results import PlaneResult, Segmentation
+    from napari_espmedsam.inference.results import collect
 
     stack = PlaneStack.from_array(
         array, options["axes"], channel=options.get("channel"), rgb=options.get("rgb")
     )
-    labels = np.zeros(stack.leading_shape + stack.plane_shape, np.uint32)
-    provenance: dict[str, Any] = {}
-    for event in segmenter.iter_segment(array, **options):
-        if isinstance(event, PlaneResult):
-            labels[event.index] = event.labels
-            provenance = event.provenance
-        else:
+    return collect(stack, _reported(segmenter.iter_segment(array, **options), progress))
+
+
+def _reported(events: Iterable[Event], progress: Callable[[float], None]) -> Iterator[Event]:
+    """Pass events on, telling ``progress`` of each tile."""
+    from napari_espmedsam.inference.results import TileDone
+
+    for event in events:
+        if isinstance(event, TileDone):
             progress(event.fraction)
-    return Segmentation(labels, stack.leading_axes + "YX", provenance)
+        yield event
 
 
 def count_text(labels: NDArray[np.uint32], output: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_espmedsam.inference.image import PlaneStack
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,25 @@ class Segmentation:
     labels: npt.NDArray[np.uint32]
     axes: str
     provenance: dict[str, Any]
+
+
+def collect(stack: PlaneStack, events: Iterable[TileDone | PlaneResult]) -> Segmentation:
+    """Put the planes of a run together.
+
+    Parameters
+    ----------
+    stack : PlaneStack
+        The image that was segmented.
+    events : iterable of TileDone and PlaneResult
+        What ``Segmenter.iter_segment`` yields. Planes that were not asked for stay 0.
+    """
+    labels = np.zeros(stack.leading_shape + stack.plane_shape, np.uint32)
+    provenance: dict[str, Any] = {}
+    for event in events:
+        if isinstance(event, PlaneResult):
+            labels[event.index] = event.labels
+            provenance = event.provenance
+    return Segmentation(labels, stack.leading_axes + "YX", provenance)
 
 
 @dataclass(frozen=True, eq=False)

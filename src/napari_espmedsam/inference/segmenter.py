@@ -26,6 +26,7 @@ from napari_espmedsam.inference.results import (
     Probability,
     Segmentation,
     TileDone,
+    collect,
     sigmoid,
 )
 from napari_espmedsam.inference.runner import ModelRunner
@@ -298,14 +299,7 @@ class Segmenter:
             tile=tile,
             post=post,
         )
-        stack = plan.stack
-        labels = np.zeros(stack.leading_shape + stack.plane_shape, np.uint32)
-        provenance: dict[str, Any] = {}
-        for event in self._run(plan):
-            if isinstance(event, PlaneResult):
-                labels[event.index] = event.labels
-                provenance = event.provenance
-        return Segmentation(labels, stack.leading_axes + "YX", provenance)
+        return collect(plan.stack, self._run(plan))
 
     def iter_segment(
         self,

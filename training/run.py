@@ -8,6 +8,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,18 +81,24 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name that becomes ``path`` when the block has succeeded."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    yield temporary
+    os.replace(temporary, path)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, complete or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def save_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
     """Save the training state, complete or not at all."""
-    temporary = folder / f"{name}.tmp"
-    torch.save(state, temporary)
-    os.replace(temporary, folder / name)
+    with whole_file(folder / name) as temporary:
+        torch.save(state, temporary)
 
 
 def load_state(folder: Path, name: str = STATE) -> dict[str, Any] | None:
@@ -106,9 +114,10 @@ def write_curve(folder: Path, rows: list[dict[str, float]]) -> None:
     """Write the validation curve as CSV."""
     if not rows:
         return
-    temporary = folder / f"{CURVE}.tmp"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        whole_file(folder / CURVE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, folder / CURVE)

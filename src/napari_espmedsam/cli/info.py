@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_espmedsam.model.checkpoint import CheckpointHeader
     from napari_espmedsam.model.config import ModelConfig
 
-_PACKAGES = ("torch", "timm", "napari", "numpy", "scikit-image", "tifffile")
+_PACKAGES = ("torch", "napari", "numpy", "scikit-image", "tifffile")
 _SIZE = 1024  # px; the size for which the papers print their figures
 
 

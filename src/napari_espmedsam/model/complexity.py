@@ -62,7 +62,7 @@ def complexity(config: ModelConfig, size: int = 1024) -> Complexity:
         modality = torch.zeros(1, dtype=torch.int64, device="cpu")
         counter = FlopCounterMode(display=False)
         with counter:
-            if isinstance(config, MedFastSAMConfig):
+            if isinstance(config, MedFastSAMConfig) and config.prompt == "otsu":
                 model(image, modality, coarse_mask=torch.empty(1, 1, size, size))
             else:
                 model(image, modality)
@@ -85,6 +85,8 @@ def _parts(model: nn.Module, counter: FlopCounterMode) -> dict[str, Part]:
 def _discarded(config: ModelConfig, size: int, macs: int) -> int:
     """Operations of Med-FastSAM's dropped attention branch and of its unused masks."""
     if not isinstance(config, MedFastSAMConfig) or config.medical_attention:
+        return 0
+    if not config.knowledge_aggregation:
         return 0
     branch = complexity(config.model_copy(update={"medical_attention": True}), size).macs - macs
     trunk = config.trunk

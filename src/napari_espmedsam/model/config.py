@@ -91,6 +91,10 @@ class ESPMedSAMConfig(FrozenModel):
     query_count: int | None = None
     #: eq. 8 reads one MLP per modality; the authors' code shares one.
     mask_mlp: Literal["private", "shared"] = "private"
+    #: One parameter bag per modality. False (ablation): the aggregator alone serves them all.
+    bags: bool = True
+    #: "none" (ablation): no SPPG; the decoder gets SAM's no-mask embedding.
+    prompt: Literal["self_patch", "none"] = "self_patch"
     #: Keep the parameters that the authors' files carry but their forward pass never uses.
     unused_heads: bool = False
 
@@ -122,12 +126,18 @@ class MedFastSAMConfig(FrozenModel):
     modalities: tuple[str, ...] = ("microscopy",)
     trunk: TinyViTConfig = TinyViTConfig()
     decoder: DecoderConfig = DecoderConfig()
+    #: Medical branch and expert in every block. False (ablation): plain TinyViT blocks.
+    knowledge_aggregation: bool = True
     #: eq. 4 sums both attention branches; the authors' code returns the natural branch alone.
     medical_attention: bool = True
     #: eq. 5 adds both experts in parallel; the authors' code applies them one after the other.
     experts: Literal["parallel", "sequential"] = "parallel"
+    #: "none" (ablation): no coarse mask; the decoder gets SAM's no-mask embedding.
+    prompt: Literal["otsu", "none"] = "otsu"
     #: Otsu's 256 grey levels span each image's own range; the authors' code spans [0, 1].
     otsu_levels: Literal["image", "unit"] = "image"
+    #: Detail of the image joins the decoder (eq. 12). False (ablation): SAM's own upscaling.
+    detail: bool = True
     #: Channels of the patch embeddings at S/4 and S/8.
     detail_channels: tuple[int, int] = (32, 64)
     #: Mask tokens and mask MLPs (the authors keep SAM's four); the first one is the answer.

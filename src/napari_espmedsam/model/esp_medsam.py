@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from napari_espmedsam.model.config import ESPMedSAMConfig
 from napari_espmedsam.model.encoder import SemiParameterSharingEncoder
+from napari_espmedsam.model.no_prompt import NoPrompt, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.qdmd import QueryDecoupledDecoder
 from napari_espmedsam.model.sppg import DensePromptEncoder, PatchGenerator, binarise
@@ -33,8 +34,14 @@ class ESPMedSAM(nn.Module):
         self.config = config
         channels = config.trunk.out_channels
         self.encoder = SemiParameterSharingEncoder(config)
-        self.patch_generator = PatchGenerator(channels, config.prompt_hidden, config.prompt_levels)
-        self.dense_prompt = DensePromptEncoder(channels, config.prompt_levels)
+        self.dense_prompt: DensePromptEncoder | NoPrompt
+        if config.prompt == "none":
+            self.dense_prompt = NoPrompt(channels)
+        else:
+            self.patch_generator = PatchGenerator(
+                channels, config.prompt_hidden, config.prompt_levels
+            )
+            self.dense_prompt = DensePromptEncoder(channels, config.prompt_levels)
         self.decoder = QueryDecoupledDecoder(config)
         if config.unused_heads:
             self.unused = UnusedHeads(config.trunk.widths[3], channels)
@@ -62,7 +69,14 @@ class ESPMedSAM(nn.Module):
         return self.encoder(images, modality)
 
     def prompt(self, embedding: Tensor) -> Tensor:
-        """Propose a prompt grid: logits (B, 1, ceil(h/2), ceil(w/2)) (eq. 5 before the sigmoid)."""
+        """Propose a prompt grid: logits (B, 1, ceil(h/2), ceil(w/2)) (eq. 5 before the sigmoid).
+
+        A model without prompts proposes an empty grid: minus infinity in every cell.
+        """
+        if self.config.prompt == "none":
+            cell = 2**self.config.prompt_levels
+            height, width = (-(-side // cell) for side in embedding.shape[-2:])
+            return embedding.new_full((len(embedding), 1, height, width), -torch.inf)
         return self.patch_generator(embedding)
 
     def decode(self, embedding: Tensor, modality: Tensor, prompt_grid: Tensor) -> Tensor:
@@ -110,12 +124,15 @@ class ESPMedSAM(nn.Module):
         Returns
         -------
         ModelOutput
-            Mask logits at S/4, prompt logits at S/32, embedding at S/16.
+            Mask logits at S/4, prompt logits at S/32 (None without a generator), embedding at S/16.
         """
+        refuse_prompt(prompt_grid, self.config.prompt)
         embedding = self.encode(images, modality)
         prompt_logits = self.prompt(embedding)
         grid = self.grid(prompt_logits) if prompt_grid is None else prompt_grid
-        return ModelOutput(self.decode(embedding, modality, grid), prompt_logits, embedding)
+        mask_logits = self.decode(embedding, modality, grid)
+        trained = prompt_logits if self.config.prompt == "self_patch" else None
+        return ModelOutput(mask_logits, trained, embedding)
 
     def extract(
         self, images: Tensor, modality: Tensor, unnormalised: Tensor | None = None
@@ -129,6 +146,7 @@ class ESPMedSAM(nn.Module):
         self, features: Features, modality: Tensor, prompt: Tensor | None = None
     ) -> Tensor:
         """Do the cheap part: mask logits (B, 1, 4h, 4w) under ``prompt`` or the model's own."""
+        refuse_prompt(prompt, self.config.prompt)
         grid = self.grid(features.prompt) if prompt is None else prompt
         return self.decode(features.embedding, modality, grid)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import InputError
@@ -11,8 +12,9 @@ from napari_espmedsam.model.coarse_prompt import CoarsePromptEncoder, coarse_mas
 from napari_espmedsam.model.config import MedFastSAMConfig
 from napari_espmedsam.model.lka import LKABlock
 from napari_espmedsam.model.msf import MSFDecoder, PatchDetail
+from napari_espmedsam.model.no_prompt import NoPrompt, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
-from napari_espmedsam.model.tiny_vit import TinyViT
+from napari_espmedsam.model.tiny_vit import TinyViT, TinyViTBlock
 from napari_espmedsam.model.transformer import MaskMlp
 from napari_espmedsam.model.unused import UnusedHeads
 from napari_espmedsam.model.validate import check_images, check_modality
@@ -38,12 +40,17 @@ class MedFastSAM(nn.Module):
         self.config = config
         channels = config.trunk.out_channels
 
-        def block(dim: int, heads: int, window: int, mlp_ratio: float) -> LKABlock:
+        def block(dim: int, heads: int, window: int, mlp_ratio: float) -> TinyViTBlock:
+            if not config.knowledge_aggregation:
+                return TinyViTBlock(dim, heads, window, mlp_ratio)
             return LKABlock(dim, heads, window, mlp_ratio, config.medical_attention, config.experts)
 
         self.encoder = TinyViT(config.trunk, block)
-        self.coarse_prompt = CoarsePromptEncoder(channels)
-        self.patch_detail = PatchDetail(*config.detail_channels)
+        self.coarse_prompt = (
+            NoPrompt(channels) if config.prompt == "none" else CoarsePromptEncoder(channels)
+        )
+        if config.detail:
+            self.patch_detail = PatchDetail(*config.detail_channels)
         self.decoder = MSFDecoder(config)
         if config.unused_heads:
             self.unused = UnusedHeads(config.trunk.widths[3], channels, mask_downscaling=False)
@@ -68,13 +75,18 @@ class MedFastSAM(nn.Module):
         return self.encoder(images)
 
     def prompt(self, unnormalised: Tensor) -> Tensor:
-        """Propose a mask (B, 1, H, W) in {0, 1} for images (B, 3, H, W) in [0, 1] (eq. 9)."""
+        """Propose a mask (B, 1, H, W) in {0, 1} for images (B, 3, H, W) in [0, 1] (eq. 9).
+
+        A model without prompts proposes an empty mask.
+        """
         check_images(unnormalised)
+        if self.config.prompt == "none":
+            return torch.zeros_like(unnormalised[:, :1])
         return coarse_mask(unnormalised, self.config.otsu_levels)
 
     def detail(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Fine-grained maps of (B, 3, H, W) normalised images, at S/4 and S/8."""
-        return self.patch_detail(images)
+        """Fine-grained maps of (B, 3, H, W) normalised images, at S/4 and S/8, if it uses any."""
+        return self.patch_detail(images) if self.config.detail else ()
 
     def decode(self, embedding: Tensor, skips: tuple[Tensor, ...], coarse_mask: Tensor) -> Tensor:
         """Decode an embedding under a coarse mask.
@@ -123,6 +135,7 @@ class MedFastSAM(nn.Module):
         ModelOutput
             Mask logits at S/4, no prompt logits, embedding at S/16.
         """
+        refuse_prompt(coarse_mask, self.config.prompt)
         embedding = self.encode(images, modality)
         if coarse_mask is None:
             coarse_mask = self._own_prompt(images, unnormalised)
@@ -142,10 +155,13 @@ class MedFastSAM(nn.Module):
     ) -> Tensor:
         """Do the cheap part: mask logits (B, 1, 4h, 4w) under ``prompt`` or the model's own."""
         del modality
+        refuse_prompt(prompt, self.config.prompt)
         mask = features.prompt if prompt is None else prompt
         return self.decode(features.embedding, features.skips, mask)
 
     def _own_prompt(self, images: Tensor, unnormalised: Tensor | None) -> Tensor:
+        if self.config.prompt == "none":
+            return self.prompt(images)
         if unnormalised is None:
             raise InputError(
                 "Med-FastSAM makes its prompt from the image before mean/std normalisation, but "

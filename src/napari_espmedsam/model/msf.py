@@ -73,9 +73,11 @@ class MSFDecoder(nn.Module):
         self.upscale1 = nn.Sequential(
             nn.ConvTranspose2d(dim, dim // 4, 2, 2), LayerNorm2d(dim // 4), nn.GELU()
         )
-        self.reduce1 = nn.Conv2d(dim // 4 + eighth, dim // 4, 1)
         self.upscale2 = nn.ConvTranspose2d(dim // 4, dim // 8, 2, 2)
-        self.reduce2 = nn.Conv2d(dim // 8 + quarter, dim // 8, 1)
+        self.detail = config.detail
+        if config.detail:
+            self.reduce1 = nn.Conv2d(dim // 4 + eighth, dim // 4, 1)
+            self.reduce2 = nn.Conv2d(dim // 8 + quarter, dim // 8, 1)
         # Only the first is used; the authors' files carry one per token.
         self.mask_mlps = nn.ModuleList(MaskMlp(dim, dim // 8) for _ in range(config.mask_tokens))
 
@@ -87,7 +89,8 @@ class MSFDecoder(nn.Module):
         embedding, dense_prompt : Tensor
             (B, C, h, w) each; their sum is attended to.
         skips : tuple of Tensor
-            Detail from :class:`PatchDetail`: (B, 32, 4h, 4w) and (B, 64, 2h, 2w).
+            Detail from :class:`PatchDetail`: (B, 32, 4h, 4w) and (B, 64, 2h, 2w); empty for a
+            decoder without detail.
 
         Returns
         -------
@@ -104,6 +107,8 @@ class MSFDecoder(nn.Module):
 
     def _upscale(self, image: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """Eq. 12: (B, C, h, w) to (B, C/8, 4h, 4w), a reduction after each concatenation."""
+        if not self.detail:
+            return F.gelu(self.upscale2(self.upscale1(image)))
         quarter, eighth = skips
         x = self.reduce1(torch.cat([self.upscale1(image), eighth], dim=1))
         x = F.gelu(self.upscale2(x))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class ModelOutput:
+class ModelOutput(NamedTuple):
     """Result of one forward pass; h = ceil(H/16), w = ceil(W/16).
 
     Attributes
     ----------
     mask_logits : Tensor
-        (B, 1, 4h, 4w): one logit per 4 x 4 input pixels.
+        (B, 1, 4h, 4w): one logit per 4 x 4 input pixels. (A network of another kind may return
+        one per pixel, (B, 1, 16h, 16w): :func:`upsample_logits` takes both.)
     prompt_logits : Tensor or None
         (B, 1, ceil(h/2), ceil(w/2)) logits of the self-patch prompt; None for Med-FastSAM.
     embedding : Tensor
@@ -53,7 +52,7 @@ def upsample_logits(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
     Parameters
     ----------
     mask_logits : Tensor
-        (B, 1, 4h, 4w).
+        (B, 1, 4h, 4w), or (B, 1, 16h, 16w) where there is nothing left to enlarge.
     size : tuple of int
         (H, W) of the model's input in pixels.
 
@@ -63,5 +62,9 @@ def upsample_logits(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
         (B, 1, H, W), bilinear, ``align_corners=False``. Where H or W is no multiple of 16, the
         part of the decoder's grid that lies beyond the image is cut off.
     """
-    full = F.interpolate(mask_logits, scale_factor=4.0, mode="bilinear", align_corners=False)
-    return full[..., : size[0], : size[1]]
+    factor = 16 * -(-size[0] // 16) // mask_logits.shape[-2]
+    if factor > 1:
+        mask_logits = F.interpolate(
+            mask_logits, scale_factor=float(factor), mode="bilinear", align_corners=False
+        )
+    return mask_logits[..., : size[0], : size[1]]

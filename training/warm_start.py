@@ -14,6 +14,7 @@ from torch import Tensor
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.model.esp_medsam import ESPMedSAM
 from napari_espmedsam.model.published import read_pickled_state, rename_trunk_key
+from napari_espmedsam.model.qdmd import QueryDecoupledDecoder
 
 
 def litemedsam_path() -> Path:
@@ -45,8 +46,8 @@ def widen_stem(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def trunk_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Entries of the image encoder under our trunk's names."""
+def litemedsam_trunk(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Entries of LiteMedSAM's image encoder under our trunk's names, as they are."""
     prefix = "image_encoder."
     renamed = {
         rename_trunk_key(key.removeprefix(prefix)): value
@@ -54,10 +55,15 @@ def trunk_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if key.startswith(prefix)
     }
     return {
-        key: widen_stem(key, value)
+        key: value
         for key, value in renamed.items()
         if not key.startswith(("norm_head.", "head.")) and not key.endswith("attention_bias_idxs")
     }
+
+
+def trunk_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Entries of LiteMedSAM's image encoder, made to fit the stem of our trunk."""
+    return {key: widen_stem(key, value) for key, value in litemedsam_trunk(state).items()}
 
 
 def decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,11 +81,33 @@ def decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+def warm_start_decoder(decoder: QueryDecoupledDecoder, state: dict[str, Tensor]) -> None:
+    """Copy the mask decoder of LiteMedSAM, or of SAM itself, into ours, in place.
+
+    Every query starts as its first mask token, every mask MLP as its first one.
+
+    Raises
+    ------
+    InputError
+        If the entries do not fit.
+    """
+    missing, unexpected = decoder.load_state_dict(decoder_state(state), strict=False)
+    own = [key for key in missing if not key.startswith(("queries", "mask_mlps."))]
+    if own or unexpected:
+        raise InputError(f"These weights do not fit this decoder: {own + unexpected}")
+    decoder.queries.copy_(state["mask_decoder.mask_tokens.weight"][0].expand_as(decoder.queries))
+    for mlp in decoder.mask_mlps:
+        prefix = "mask_decoder.output_hypernetworks_mlps.0."
+        mlp.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+
+
+@torch.no_grad()
 def warm_start_litemedsam(model: ESPMedSAM, path: Path | None = None) -> None:
     """Copy everything of LiteMedSAM that has a place in ``model``, in place.
 
-    The bags, the prompt generator and the mask MLPs keep their fresh weights; every query starts
-    as LiteMedSAM's first mask token.
+    The bags and the prompt generator keep their fresh weights.
 
     Parameters
     ----------
@@ -95,15 +123,4 @@ def warm_start_litemedsam(model: ESPMedSAM, path: Path | None = None) -> None:
     """
     state = read_pickled_state(path or litemedsam_path())
     model.encoder.trunk.load_state_dict(trunk_state(state), strict=True)
-    missing, unexpected = model.decoder.load_state_dict(decoder_state(state), strict=False)
-    own = [key for key in missing if not key.startswith(("queries", "mask_mlps."))]
-    if own or unexpected:
-        raise InputError(f"LiteMedSAM does not fit this decoder: {own + unexpected}")
-    model.decoder.queries.copy_(
-        state["mask_decoder.mask_tokens.weight"][0].expand_as(model.decoder.queries)
-    )
-    for mlp in model.decoder.mask_mlps:
-        prefix = "mask_decoder.output_hypernetworks_mlps.0."
-        mlp.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        )
+    warm_start_decoder(model.decoder, state)

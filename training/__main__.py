@@ -29,11 +29,12 @@ def finetune(
     steps: Annotated[int | None, typer.Option(help="Replaces the recipe's number.")] = None,
 ) -> None:
     """Train a model as a recipe says."""
-    from training.config import load_config
-    from training.loop import finetune as run
+    from training.config import FinetuneConfig, load_config
+    from training.finetune import finetune as run
 
-    overrides = {} if steps is None else {"steps": steps}
-    best = run(load_config(config, **overrides), out, resume=resume, report=typer.echo)
+    overrides = {} if steps is None else {"steps": steps, "epochs": None}
+    recipe = load_config(config, FinetuneConfig, **overrides)
+    best = run(recipe, out, resume=resume, report=typer.echo)
     typer.echo(f"best weights: {best}")
 
 

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
-from training.config import DataConfig
+from training.config import AugmentConfig
 
 
 def uniform(low: float, high: float) -> float:
@@ -59,6 +59,29 @@ class ScaledCrop(v2.Transform):
         )
 
 
+class WholeView(v2.Transform):
+    """Zoom, shift and turn an image that is already ``crop`` px a side; outside is black."""
+
+    def __init__(self, crop: int, config: AugmentConfig) -> None:
+        super().__init__()
+        self.crop, self.config = crop, config
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Choose angle, shift and zoom."""
+        c = self.config
+        return {
+            "angle": uniform(-c.rotation, c.rotation),
+            "translate": [round(uniform(-c.shift, c.shift) * self.crop) for _ in range(2)],
+            "scale": math.exp(uniform(math.log(c.zoom[0]), math.log(c.zoom[1]))),
+        }
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Apply to an image or a mask (a float image in {0, 1})."""
+        return tvf.affine(
+            inpt, shear=[0.0, 0.0], interpolation=v2.InterpolationMode.BILINEAR, **params
+        )
+
+
 class RandomQuarterTurn(v2.Transform):
     """Rotate by 0, 90, 180 or 270 degrees."""
 
@@ -100,36 +123,48 @@ class RandomTint(v2.Transform):
         return inpt * params["gains"]
 
 
+_FLIPS: dict[str, list[v2.Transform]] = {
+    "any": [v2.RandomHorizontalFlip(), RandomQuarterTurn()],
+    "horizontal": [v2.RandomHorizontalFlip()],
+    "none": [],
+}
+
+
 class TrainingTransform:
     """Joint geometry, then intensity.
 
     Parameters
     ----------
-    config : DataConfig
-        Crop size and zoom.
-    scale : float
-        Model pixels per image pixel.
+    config : AugmentConfig
+        Ranges and probabilities.
+    crop : int
+        Side of the result in model pixels.
+    scale : float or None
+        Model pixels per image pixel; None where images come resized as a whole.
     """
 
-    def __init__(self, config: DataConfig, scale: float) -> None:
+    def __init__(self, config: AugmentConfig, crop: int, scale: float | None) -> None:
         self.geometry = v2.Compose(
             [
-                ScaledCrop(config.crop, scale, config.zoom),
-                v2.RandomHorizontalFlip(),
-                RandomQuarterTurn(),
+                WholeView(crop, config) if scale is None else ScaledCrop(crop, scale, config.zoom),
+                *_FLIPS[config.flips],
             ]
         )
-        some = v2.RandomApply
         self.intensity = v2.Compose(
             [
-                some([RandomGamma(0.5, 2.0)], p=0.5),
-                some([v2.ColorJitter(0.25, 0.25, 0.3, 0.06)], p=0.6),
-                some([RandomTint()], p=0.1),
-                v2.RandomGrayscale(p=0.1),
-                v2.RandomInvert(p=0.1),
-                some([v2.GaussianBlur(5, (0.3, 1.5))], p=0.15),
-                some([v2.GaussianNoise(sigma=0.04)], p=0.2),
+                v2.RandomApply([change], p=p)
+                for change, p in (
+                    (RandomGamma(0.5, 2.0), config.gamma),
+                    (v2.ColorJitter(0.25, 0.25, 0.3, 0.06), config.jitter),
+                    (RandomTint(), config.tint),
+                    (v2.Grayscale(3), config.greyscale),
+                    (v2.RandomInvert(p=1.0), config.invert),
+                    (v2.GaussianBlur(5, (0.3, 1.5)), config.blur),
+                    (v2.GaussianNoise(sigma=0.04), config.noise),
+                )
+                if p > 0
             ]
+            or [v2.Identity()]
         )
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

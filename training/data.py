@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,18 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.geometry import resize
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.intensity import measure_intensity
 from napari_espmedsam.model.checkpoint import InputSpec
 
 DATA_VARIABLE = "ESPMEDSAM_DATA"
+
+#: Decoded images are kept in memory up to this many bytes per set; the rest is read again.
+CACHE_BYTES = 4 * 2**30
 
 
 def data_root() -> Path:
@@ -30,14 +36,29 @@ def data_root() -> Path:
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image on disk."""
+    """One labelled image on disk.
+
+    Attributes
+    ----------
+    name : str
+        Unique within its source.
+    image, mask : Path
+        The mask is 0 where there is background; object ids are fine.
+    modality, split : str
+        The split is "train", "val" or "test".
+    group : str
+        Patient, slide or source image; no group may lie in two splits.
+    """
 
     name: str
     image: Path
     mask: Path
+    modality: str = ""
+    split: str = ""
+    group: str = ""
 
 
-def list_samples(pack: Path, split: str) -> list[Sample]:
+def list_samples(pack: Path, split: str, modality: str = "") -> list[Sample]:
     """Samples of one split, in the order of ``splits.json``.
 
     Raises
@@ -58,7 +79,9 @@ def list_samples(pack: Path, split: str) -> list[Sample]:
     missing = [n for n in names if n not in images or not (pack / "masks" / f"{n}.png").is_file()]
     if missing:
         raise InputError(f"{pack.name} lacks images or masks for: {', '.join(missing[:10])}.")
-    return [Sample(n, images[n], pack / "masks" / f"{n}.png") for n in names]
+    return [
+        Sample(n, images[n], pack / "masks" / f"{n}.png", modality, split, group=n) for n in names
+    ]
 
 
 def read_pair(sample: Sample) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -122,43 +145,73 @@ def rescale(image: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.moveaxis(channels, -1, 0))
 
 
-class PackDataset:
-    """All samples of a split, held in memory as rescaled 8-bit images.
+def squeeze(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Resize (3, H, W) and its mask to size x size, the image as inference does."""
+    plane = resize(np.ascontiguousarray(np.moveaxis(image, 0, -1)), (size, size))
+    coverage = resize(mask.astype(np.float32), (size, size))
+    return np.ascontiguousarray(np.moveaxis(plane, -1, 0)), coverage >= 0.5
+
+
+class SampleSet:
+    """Samples of one modality as training sees them, decoded once as far as memory allows.
 
     Parameters
     ----------
-    samples : list of Sample
+    samples : sequence of Sample
         What to read.
     spec : InputSpec
-        Rescaling rule.
+        Rescaling rule. With "whole" geometry images come resized to ``size`` x ``size``.
+    cache_bytes : int
+        Memory for decoded images, which are kept as 8 bit.
     """
 
-    def __init__(self, samples: list[Sample], spec: InputSpec) -> None:
-        self.samples = samples
-        self.items: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for sample in samples:
-            image, mask = read_pair(sample)
-            pixels = torch.from_numpy((rescale(image, spec) * 255).round().astype(np.uint8))
-            self.items.append((pixels, torch.from_numpy(mask)[None]))
+    def __init__(
+        self, samples: Sequence[Sample], spec: InputSpec, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self.samples = list(samples)
+        self.spec = spec
+        self._free = cache_bytes
+        self._cache: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image (3, H, W) float32 in [0, 1] and mask (1, H, W) float32 in {0, 1}."""
-        image, mask = self.items[index]
+        image, mask = self._eight_bit(index)
         return image.float() / 255, mask.float()
+
+    def _eight_bit(self, index: int) -> tuple[Tensor, Tensor]:
+        if index in self._cache:
+            return self._cache[index]
+        pixels, truth = read_pair(self.samples[index])
+        image = rescale(pixels, self.spec)
+        if self.spec.geometry == "whole":
+            image, truth = squeeze(image, truth, self.spec.size)
+        item = (
+            torch.from_numpy((image * 255).round().astype(np.uint8)),
+            torch.from_numpy(np.ascontiguousarray(truth))[None],
+        )
+        size = item[0].nbytes + item[1].nbytes
+        if size <= self._free:
+            self._free -= size
+            self._cache[index] = item
+        return item
 
     def kinds(self) -> list[str]:
         """Name the kind of every image: grey or colour, dark or bright background."""
         kinds = []
-        for image, _ in self.items:
+        for image, _ in (self._eight_bit(i) for i in range(len(self))):
             colour = "colour" if bool((image[0] != image[1]).any()) else "grey"
             kinds.append(f"{colour}-{'bright' if float(image.float().mean()) > 102 else 'dark'}")
         return kinds
 
-    def weights(self, balance: float) -> torch.Tensor:
+    def weights(self, balance: float) -> Tensor:
         """Sampling weight of every image: ``n_of_its_kind ** -balance``."""
+        if balance == 0:
+            return torch.ones(len(self), dtype=torch.float64)
         kinds = self.kinds()
         count = Counter(kinds)
         return torch.tensor([count[kind] ** -balance for kind in kinds], dtype=torch.float64)

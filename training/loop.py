@@ -1,65 +1,86 @@
-"""The training loop: one function from recipe to validated weights.
+"""The training loop: one function for every kind of run, on one device or many.
 
-Every random choice is drawn from a generator seeded by (seed, step), so a run that was killed and
-resumed makes the same choices as one that was not.
+A :class:`Task` says what is trained and on what; the loop steps, averages, validates and saves.
+Every random choice follows from (seed, step, row), so a run that was killed and resumed makes the
+same choices as one that was not, and so do two processes that share a batch.
+
+Several processes are started by ``torchrun``; Lightning Fabric does the rest.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.model.esp_medsam import ESPMedSAM, modality_index
-from napari_espmedsam.model.output import upsample_logits
-from napari_espmedsam.model.registry import create_model
-from training.augment import TrainingTransform
-from training.config import FinetuneConfig
-from training.data import PackDataset, data_root, list_samples
-from training.losses import espmedsam_loss
-from training.metrics import overlap
-from training.run import BEST, load_state, save_state, start_run, write_curve
-from training.warm_start import warm_start_litemedsam
+from training.config import OptimiserConfig, RunConfig
+from training.run import BEST, LOGS, load_state, save_state, write_curve
 
-#: Large validation images are cut to this many model pixels a side, to keep validation short.
-VALIDATION_SIDE = 768
+Batch = tuple[Tensor, ...]
+
+#: Running mean of the loss over about this many steps, for progress bar and curve.
+_SMOOTHING = 50
 
 
-def load_split(config: FinetuneConfig, split: str) -> PackDataset:
-    """All packs' samples of one split."""
-    samples = [s for pack in config.data.packs for s in list_samples(data_root() / pack, split)]
-    return PackDataset(samples, config.input)
+class Task(Protocol):
+    """What a run trains."""
+
+    #: ``requires_grad`` says which of its parameters are trained.
+    model: nn.Module
+    #: Number of training images, which makes an epoch.
+    n_images: int
+
+    def batch(self, step: int, rows: range) -> Batch:
+        """Return the given rows of global batch number ``step``."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return scalars, means over the batch; ``"total"`` is minimised."""
+        ...
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Measure a model; ``"score"`` is maximised."""
+        ...
 
 
-def build_model(config: FinetuneConfig) -> ESPMedSAM:
-    """Model with its starting weights."""
-    torch.manual_seed(config.seed)
-    model = create_model(config.architecture, modalities=(config.modality,), **config.model)
-    if not isinstance(model, ESPMedSAM):
-        raise InputError(
-            f"architecture is {config.architecture!r}; this loop trains the esp_medsam family."
-        )
-    if config.warm_start == "litemedsam":
-        warm_start_litemedsam(model)
-    return model.to(memory_format=torch.channels_last)
+def set_train_mode(model: nn.Module, batch_norm: str) -> None:
+    """Training mode, but for batch normalisations that are frozen or that ``batch_norm`` freezes.
+
+    In training mode a batch normalisation changes its running statistics even if it has no
+    gradient, and a part that stays as it is must not.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            trained = module.weight is not None and module.weight.requires_grad
+            module.train(trained and batch_norm == "train")
 
 
-def learning_rate(config: FinetuneConfig, step: int) -> float:
-    """Factor on the peak rate: linear warm-up, then cosine decay."""
-    o = config.optimiser
-    if step < o.warmup_steps:
-        return (step + 1) / o.warmup_steps
-    progress = (step - o.warmup_steps) / max(1, config.steps - o.warmup_steps)
-    return o.final_lr_ratio + (1 - o.final_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+def learning_rate(
+    config: OptimiserConfig, step: int, total_steps: int, steps_per_epoch: int
+) -> float:
+    """Factor on the peak rate: linear warm-up, then cosine or exponential decay."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "exponential":
+        return float(config.epoch_decay ** (step / steps_per_epoch))
+    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    low = config.final_lr_ratio
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -89,85 +110,56 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Ten
     return update
 
 
-def draw_batch(
-    data: PackDataset,
-    weights: Tensor,
-    transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    config: FinetuneConfig,
-    step: int,
-) -> tuple[Tensor, Tensor]:
-    """Batch number ``step``: images (B, 3, H, W) in [0, 1] and masks (B, 1, H, W)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed * 1_000_003 + step + 1)
-        chosen = torch.multinomial(weights, config.batch_size, replacement=True)
-        pairs = [transform(*data[int(i)]) for i in chosen]
-    images, masks = zip(*pairs, strict=True)
-    return torch.stack(images), torch.stack(masks)
-
-
-def normalise(images: Tensor, config: FinetuneConfig) -> Tensor:
-    """Model input of images in [0, 1], channels-last in memory."""
-    spec = config.input
-    mean = torch.tensor(spec.mean).view(3, 1, 1)
-    std = torch.tensor(spec.std).view(3, 1, 1)
-    x = (images * spec.value_range - mean) / std
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def autocast(config: FinetuneConfig) -> torch.autocast:
-    """Mixed-precision context of the run."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
-@torch.inference_mode()
-def validate(model: nn.Module, data: PackDataset, config: FinetuneConfig) -> float:
-    """Mean Dice at threshold 0.5 over a split, on the image grid.
-
-    Each image is resized by ``input.scale`` and read in one piece; large ones are cut to their
-    top-left :data:`VALIDATION_SIDE` model pixels.
-    """
-    model.eval()
-    scores = []
-    side = int(VALIDATION_SIDE / config.input.scale)
-    for image, mask in (data[i] for i in range(len(data))):
-        image, mask = image[:, :side, :side], mask[0, :side, :side]
-        size = [max(32, round(n * config.input.scale / 32) * 32) for n in mask.shape]
-        x = nn.functional.interpolate(image[None], size=size, mode="bilinear", antialias=True)
-        with autocast(config):
-            output = model(normalise(x, config), torch.zeros(1, dtype=torch.int64))
-        logits = upsample_logits(output.mask_logits.float(), (size[0], size[1]))
-        logits = nn.functional.interpolate(logits, size=list(mask.shape), mode="bilinear")
-        scores.append(overlap((logits[0, 0] > 0).numpy(), (mask > 0.5).numpy()).dice)
-    return float(np.mean(scores))
+def make_fabric(config: RunConfig) -> Fabric:
+    """Engine for this process: one device, or its share of what ``torchrun`` has started."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # A batch seldom holds every modality, so some bags have no gradient in it.
+    strategy = DDPStrategy(find_unused_parameters=True) if world > 1 else "auto"
+    fabric = Fabric(
+        accelerator=config.device,
+        devices=local,
+        num_nodes=max(1, world // local),
+        strategy=strategy,
+        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
 
 
 @dataclass
 class Progress:
     """Everything that changes during a run, and that a resumed one needs."""
 
-    model: ESPMedSAM
+    model: nn.Module
     average: AveragedModel
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     step: int = 0
+    loss: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, config: FinetuneConfig) -> Progress:
+    def start(cls, model: nn.Module, config: RunConfig, n_images: int) -> Progress:
         """Progress before the first step."""
-        model = build_model(config)
         average = AveragedModel(model, avg_fn=moving_average(config.ema_decay), use_buffers=True)
-        groups = parameter_groups(model, config.optimiser.weight_decay)
-        optimiser = torch.optim.AdamW(groups, lr=config.optimiser.lr)
+        o = config.optimiser
+        groups = parameter_groups(model, o.weight_decay)
+        if not any(group["params"] for group in groups):
+            raise InputError("Nothing is left to train: every parameter is frozen.")
+        kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.Adam
+        optimiser = kind(groups, lr=o.lr, fused=True)
+        total, epoch = config.total_steps(n_images), config.steps_per_epoch(n_images)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: learning_rate(config, step)
+            optimiser, lambda step: learning_rate(o, step, total, epoch)
         )
         return cls(model, average, optimiser, schedule)
 
     def save(self, folder: Path) -> None:
         """Write the state into the run folder."""
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
-        save_state(folder, {**parts, "step": self.step, "curve": self.curve})
+        plain = {"step": self.step, "loss": self.loss, "curve": self.curve}
+        save_state(folder, {**parts, **plain})
 
     def load(self, folder: Path) -> bool:
         """Take up the state of the run folder; False if it holds none."""
@@ -176,54 +168,99 @@ class Progress:
             return False
         for name in _PARTS:
             getattr(self, name).load_state_dict(state[name])
-        self.step, self.curve = state["step"], state["curve"]
+        self.step, self.loss, self.curve = state["step"], state["loss"], state["curve"]
         return True
 
-    def record(self, folder: Path, loss: float, score: float) -> None:
+    def record(self, folder: Path, scores: dict[str, float]) -> None:
         """Add a validation to the curve, and keep the averaged weights if they are the best."""
-        self.curve.append({"step": self.step, "loss": loss, "val_dice": score})
+        self.curve.append({"step": self.step, "loss": self.loss, **scores})
         write_curve(folder, self.curve)
-        if score >= max(row["val_dice"] for row in self.curve):
-            best = {"model": self.average.module.state_dict(), "step": self.step, "val_dice": score}
-            save_state(folder, best, BEST)
+        if scores["score"] >= max(row["score"] for row in self.curve):
+            weights = self.average.module.state_dict()
+            save_state(folder, {"model": weights, "step": self.step, **scores}, BEST)
 
 
 _PARTS = ("model", "average", "optimiser", "schedule")
 
 
-def train_step(run: Progress, images: Tensor, masks: Tensor, config: FinetuneConfig) -> float:
-    """One optimiser step on one batch; returns the loss."""
-    modality = modality_index(config.modality, run.model.modalities, len(images))
-    run.model.train()
-    with autocast(config):
-        output = run.model(normalise(images, config), modality)
-    loss = espmedsam_loss(output, masks, config.loss)["total"]
-    run.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(run.model.parameters(), config.optimiser.clip_norm)
-    run.optimiser.step()
-    run.schedule.step()
-    run.average.update_parameters(run.model)
-    return float(loss.detach())
+class StepBatches(Dataset[list[Batch]]):
+    """The micro-batches of one process, by step."""
+
+    def __init__(self, task: Task, config: RunConfig, rank: int, world: int) -> None:
+        if config.batch_size % world:
+            raise InputError(
+                f"batch_size is {config.batch_size}, which {world} processes cannot share evenly."
+            )
+        self.task = task
+        rows = range(config.batch_size)[rank::world]
+        size = config.micro_batch or len(rows)
+        self.parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        """Micro-batches of optimiser step ``step``."""
+        return [self.task.batch(step, rows) for rows in self.parts]
 
 
-def finetune(
-    config: FinetuneConfig,
+def iterate_steps(
+    batches: StepBatches, first: int, last: int, workers: int
+) -> Iterator[tuple[int, list[Batch]]]:
+    """Yield (step, micro-batches), prepared by ``workers`` processes ahead of time."""
+    loader = DataLoader(
+        batches,
+        sampler=range(first, last),
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    yield from zip(range(first, last), loader, strict=True)
+
+
+def train_step(
+    fabric: Fabric,
+    task: Task,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: list[Batch],
+    config: RunConfig,
+) -> dict[str, float]:
+    """One optimiser step on this process's micro-batches; returns the mean losses."""
+    set_train_mode(task.model, config.batch_norm)
+    optimiser.zero_grad(set_to_none=True)
+    rows = sum(len(batch[0]) for batch in batches)
+    means: dict[str, float] = {}
+    for i, batch in enumerate(batches):
+        share = len(batch[0]) / rows
+        # Processes exchange gradients once a step, with the last micro-batch.
+        with fabric.no_backward_sync(model, enabled=i + 1 < len(batches)):
+            losses = task.loss(model, fabric.to_device(batch))
+            fabric.backward(losses["total"] * share)
+        for name, value in losses.items():
+            means[name] = means.get(name, 0.0) + share * float(value.detach())
+    fabric.clip_gradients(model, optimiser, max_norm=config.optimiser.clip_norm)
+    optimiser.step()
+    return means
+
+
+def fit(
+    task: Task,
+    config: RunConfig,
     folder: Path,
     *,
     resume: bool = False,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Train as the recipe says; the best averaged weights end up in ``folder/best.pt``.
+    """Train ``task``; the best averaged weights end up in ``folder/best.pt``.
 
     Parameters
     ----------
-    config : FinetuneConfig
-        The recipe.
+    task : Task
+        What is trained.
+    config : RunConfig
+        Length, batch, optimiser, precision.
     folder : Path
-        Run folder: record, curve, state and best weights.
+        Run folder, opened by :func:`training.run.open_run`: curve, logs, state and best weights.
     resume : bool
-        Go on with the run that the folder holds.
+        Go on from the state that the folder holds, if any.
     report : callable
         Receives one line of text now and then.
 
@@ -232,33 +269,50 @@ def finetune(
     Path
         ``folder / "best.pt"``.
     """
-    start_run(folder, config, resume)
     torch.set_num_threads(config.threads)
-    train, val = load_split(config, "train"), load_split(config, "val")
-    report(f"{len(train)} training and {len(val)} validation images")
-    run = Progress.start(config)
+    fabric = make_fabric(config)
+    run = Progress.start(task.model, config, task.n_images)
     if resume and run.load(folder):
         report(f"resumed at step {run.step}")
+    main = fabric.is_global_zero
+    total = config.total_steps(task.n_images)
+    model, optimiser = fabric.setup(task.model, run.optimiser)
+    run.average.to(fabric.device)
+    batches = StepBatches(task, config, fabric.global_rank, fabric.world_size)
+    log = SummaryWriter(str(folder / LOGS), purge_step=run.step) if main else None
+    bar = tqdm(
+        total=total,
+        initial=run.step,
+        disable=not main,
+        mininterval=1 if sys.stderr.isatty() else 120,
+        unit="step",
+    )
 
-    transform = TrainingTransform(config.data, config.input.scale)
-    weights = train.weights(config.data.balance)
-    started, first, loss = time.monotonic(), run.step, 0.0
-    while run.step < config.steps:
-        images, masks = draw_batch(train, weights, transform, config, run.step)
-        current = train_step(run, images, masks, config)
-        run.step += 1
-        loss += (current - loss) / min(50, run.step - first)  # running mean
-        last = run.step == config.steps
-
-        if run.step % 50 == 0:
-            seconds = (time.monotonic() - started) / (run.step - first)
-            left = seconds * (config.steps - run.step) / 60
-            text = f"step {run.step}/{config.steps} loss {loss:.4f}"
-            report(f"{text}, {seconds:.2f} s a step, {left:.0f} min left")
+    for step, micro in iterate_steps(batches, run.step, total, config.workers):
+        torch.manual_seed(config.seed * 1_000_003 + step)  # for layers that draw, if any
+        losses = train_step(fabric, task, model, optimiser, micro, config)
+        run.schedule.step()
+        run.average.update_parameters(task.model)
+        run.step = step + 1
+        run.loss += (losses["total"] - run.loss) / min(_SMOOTHING, run.step)
+        last = run.step == total
+        bar.update()
+        bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
+        if main and log is not None:
+            for name, value in losses.items():
+                log.add_scalar(f"loss/{name}", value, run.step)
+            if run.step % config.validate_every == 0 or last:
+                scores = task.validate(run.average.module)
+                run.record(folder, scores)
+                for name, value in scores.items():
+                    log.add_scalar(f"val/{name}", value, run.step)
+                text = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+                report(f"step {run.step}/{total} loss {run.loss:.4f} validation {text}")
+            if run.step % config.save_every == 0 or last:
+                run.save(folder)
         if run.step % config.validate_every == 0 or last:
-            score = validate(run.average.module, val, config)
-            run.record(folder, loss, score)
-            report(f"step {run.step} validation Dice {score:.4f} (n = {len(val)})")
-        if run.step % config.save_every == 0 or last:
-            run.save(folder)
+            fabric.barrier()
+    bar.close()
+    if log is not None:
+        log.close()
     return folder / BEST

@@ -1,4 +1,4 @@
-"""Losses of ESP-MedSAM: eq. 1 (mask) and eq. 6 (self-patch prompt)."""
+"""Losses on masks: ESP-MedSAM eq. 1 and eq. 6 (self-patch prompt), Med-FastSAM eq. 14."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mask_loss(logits: Tensor, target: Tensor, config: LossConfig) -> Tensor:
     return config.dice_weight * dice_loss(logits, target) + config.focal_weight * focal
 
 
-def espmedsam_loss(output: ModelOutput, target: Tensor, config: LossConfig) -> dict[str, Tensor]:
+def segmentation_loss(output: ModelOutput, target: Tensor, config: LossConfig) -> dict[str, Tensor]:
     """Total loss and its parts.
 
     Parameters

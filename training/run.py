@@ -18,12 +18,13 @@ import torch
 
 from napari_espmedsam import __version__
 from napari_espmedsam.errors import InputError
-from training.config import FinetuneConfig
+from training.config import RunConfig
 
 STATE = "state.pt"
 BEST = "best.pt"
 RECORD = "run.json"
 CURVE = "curve.csv"
+LOGS = "tensorboard"
 
 
 def _git(*arguments: str) -> str:
@@ -42,14 +43,18 @@ def git_commit() -> str:
     return f"{commit}-dirty" if dirty else commit
 
 
-def start_run(folder: Path, config: FinetuneConfig, resume: bool) -> None:
+def open_run(folder: Path, config: RunConfig, *, resume: bool = False) -> None:
     """Create the run folder and write its record before anything slow happens.
+
+    Of several processes only the first one does. ``resume`` with an empty folder starts a run.
 
     Raises
     ------
     InputError
         If the folder already holds a run and ``resume`` is not given, or holds another recipe.
     """
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
     record = folder / RECORD
     if record.is_file():
         known = json.loads(record.read_text(encoding="utf-8"))
@@ -64,10 +69,12 @@ def start_run(folder: Path, config: FinetuneConfig, resume: bool) -> None:
     write_json(
         record,
         {
+            "kind": type(config).__name__,
             "config": config.model_dump(mode="json"),
             "command": " ".join(["python -m training", *sys.argv[1:]]),
             "commit": git_commit(),
             "started": _now(),
+            "processes": int(os.environ.get("WORLD_SIZE", "1")),
             "versions": {
                 "napari-espmedsam": __version__,
                 "torch": torch.__version__,

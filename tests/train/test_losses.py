@@ -9,7 +9,7 @@ import torch
 from napari_espmedsam.model.output import ModelOutput
 from napari_espmedsam.model.sppg import prompt_target
 from training.config import LossConfig
-from training.losses import dice_loss, espmedsam_loss, mask_loss
+from training.losses import dice_loss, segmentation_loss, mask_loss
 
 
 def _logits_and_target() -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,12 +49,12 @@ def test_total_is_the_weighted_sum_of_its_parts_and_needs_no_prompt() -> None:
     _, target = _logits_and_target()
     masks, grid = torch.randn(2, 1, 16, 16), torch.randn(2, 1, 2, 2)
     config = LossConfig(prompt_weight=0.5)
-    parts = espmedsam_loss(ModelOutput(masks, grid, torch.empty(0)), target, config)
+    parts = segmentation_loss(ModelOutput(masks, grid, torch.empty(0)), target, config)
     assert parts["total"].item() == pytest.approx(
         parts["mask"].item() + 0.5 * parts["prompt"].item()
     )
     p, y = 1 / (1 + np.exp(-grid.double().numpy())), prompt_target(target, 32).numpy()
     bce = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
     assert parts["prompt"].item() == pytest.approx(bce, abs=1e-6)
-    alone = espmedsam_loss(ModelOutput(masks, None, torch.empty(0)), target, config)
+    alone = segmentation_loss(ModelOutput(masks, None, torch.empty(0)), target, config)
     assert alone["total"].item() == pytest.approx(parts["mask"].item())

@@ -80,16 +80,19 @@ class SemiParameterSharingEncoder(nn.Module):
     def __init__(self, config: ESPMedSAMConfig) -> None:
         super().__init__()
         self.trunk = TinyViT(config.trunk)
-        self.bags = nn.ModuleList(ParameterBag(config) for _ in config.modalities)
+        bags = config.modalities if config.bags else ()
+        self.bags = nn.ModuleList(ParameterBag(config) for _ in bags)
 
     def groups(self, modality: Tensor) -> list[BagGroup]:
-        """Split a batch by modality; only the bags that occur are touched."""
-        groups = []
-        for k in torch.unique(modality).tolist():
-            rows = torch.nonzero(modality == k).flatten()
-            bag = cast(ParameterBag, self.bags[k])
-            groups.append(BagGroup(rows, cast("list[BlockBag]", list(bag.blocks))))
-        return groups
+        """Runs of a batch that is sorted by modality; only the bags that occur are touched."""
+        if not self.bags:
+            return []
+        found, sizes = torch.unique_consecutive(modality, return_counts=True)
+        bags = [cast(ParameterBag, self.bags[k]) for k in found.tolist()]
+        return [
+            BagGroup(size, cast("list[BlockBag]", list(bag.blocks)))
+            for size, bag in zip(sizes.tolist(), bags, strict=True)
+        ]
 
     def forward(self, images: Tensor, modality: Tensor) -> Tensor:
         """Embed images, each with the bag of its modality.
@@ -106,4 +109,9 @@ class SemiParameterSharingEncoder(nn.Module):
         Tensor
             (B, C, ceil(H/16), ceil(W/16)) embedding h.
         """
-        return self.trunk(images, self.groups(modality))
+        # Sorted once here, so that every block takes its groups as views instead of gathering rows.
+        order = torch.argsort(modality, stable=True)
+        ordered = modality[order]
+        if torch.equal(ordered, modality):
+            return self.trunk(images, self.groups(modality))
+        return self.trunk(images[order], self.groups(ordered))[torch.argsort(order)]

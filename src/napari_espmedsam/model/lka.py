@@ -89,7 +89,7 @@ class LKABlock(TinyViTBlock):
         nn.init.zeros_(self.mlp_med.fc2.weight)
         nn.init.zeros_(self.mlp_med.fc2.bias)
 
-    def forward(self, x: Tensor, groups: Sequence[tuple[Tensor, BlockBag]] = ()) -> Tensor:
+    def forward(self, x: Tensor, groups: Sequence[tuple[int, BlockBag]] = ()) -> Tensor:
         """Transform a map (B, H, W, C); one set of weights serves all rows of the batch."""
         del groups
         x = self.convolve(x + self.attend(x))

@@ -35,23 +35,22 @@ class BlockBag(Protocol):
 
 
 class BagGroup(NamedTuple):
-    """The rows of a batch that share one modality."""
+    """Neighbouring rows of a batch that share one modality."""
 
-    rows: Tensor  # (n,) int64
+    size: int  # number of rows
     bags: Sequence[BlockBag]  # one per attention block, in forward order
 
 
 def apply_per_group(
     function: Callable[[Tensor, BlockBag], Tensor],
     x: Tensor,
-    groups: Sequence[tuple[Tensor, BlockBag]],
+    groups: Sequence[tuple[int, BlockBag]],
 ) -> Tensor:
-    """Apply ``function(x[rows], bag)`` group by group and put the rows back in order."""
+    """Apply ``function(rows of x, bag)`` to one group of rows after the other."""
     if len(groups) == 1:
         return function(x, groups[0][1])
-    order = torch.cat([rows for rows, _ in groups])
-    parts = torch.cat([function(x[rows], bag) for rows, bag in groups])
-    return parts[torch.argsort(order)]
+    parts = x.split([size for size, _ in groups])
+    return torch.cat([function(part, bag) for part, (_, bag) in zip(parts, groups, strict=True)])
 
 
 def relative_offset_index(window: int) -> Tensor:
@@ -158,8 +157,8 @@ class TinyViTBlock(nn.Module):
         """Depthwise convolution and BatchNorm on a map (B, H, W, C)."""
         return self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
-    def forward(self, x: Tensor, groups: Sequence[tuple[Tensor, BlockBag]] = ()) -> Tensor:
-        """Transform a map (B, H, W, C); ``groups`` assigns rows of the batch to their bags."""
+    def forward(self, x: Tensor, groups: Sequence[tuple[int, BlockBag]] = ()) -> Tensor:
+        """Transform a map (B, H, W, C); ``groups`` gives each run of rows its bag."""
         if not groups:
             x = self.convolve(x + self.attend(x))
             return x + self.mlp(x)
@@ -254,7 +253,7 @@ class TinyViT(nn.Module):
         for stage in self.stages[1:]:
             x = stage.downsample(x).permute(0, 2, 3, 1)  # type: ignore[operator]
             for block in stage.blocks:  # type: ignore[union-attr]
-                x = block(x, [(group.rows, group.bags[number]) for group in groups])
+                x = block(x, [(group.size, group.bags[number]) for group in groups])
                 number += 1
             x = x.permute(0, 3, 1, 2)
         return x
@@ -267,7 +266,7 @@ class TinyViT(nn.Module):
         images : Tensor
             (B, 3, H, W) float, normalised; any H and W.
         groups : sequence of BagGroup
-            Rows of the batch and the bags they use; empty for the plain trunk.
+            Consecutive runs of rows and the bags they use; empty for the plain trunk.
 
         Returns
         -------

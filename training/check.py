@@ -80,7 +80,7 @@ def find_leaks(samples: Sequence[Sample]) -> list[Leak]:
     and a grey image with its copy in RGB. Images that cannot be read are left out: see
     :func:`find_problems`.
     """
-    return _leaks(inspect_samples(samples))
+    return leaks_of(inspect_samples(samples))
 
 
 def check_samples(
@@ -114,7 +114,7 @@ def check_samples(
     """
     findings = inspect_samples(samples)
     usable = refuse_damaged(findings, skip_damaged=skip_damaged, report=report)
-    leaks = _leaks(usable)
+    leaks = leaks_of(usable)
     if leaks:
         more = f"\n  ... and {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
         raise InputError(
@@ -152,6 +152,22 @@ def inspect_samples(samples: Sequence[Sample]) -> list[Finding]:
     """Read every pair once, on all cores. Decoders leave Python's lock, so threads do."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(_inspect_one, samples))
+
+
+def leaks_of(findings: Sequence[Finding]) -> list[Leak]:
+    """Leaks among pairs that have been read, see :func:`find_leaks`."""
+    by_pixels: defaultdict[str, list[Sample]] = defaultdict(list)
+    for finding in findings:
+        if finding.digest:
+            by_pixels[finding.digest].append(finding.sample)
+    groups = groups_of(finding.sample for finding in findings)
+    together = [(f"group {group!r}", members) for group, members in groups.items()]
+    together += [("identical pixels", members) for members in by_pixels.values()]
+    return [
+        Leak(reason, tuple(members))
+        for reason, members in together
+        if len({member.split for member in members}) > 1
+    ]
 
 
 def groups_of(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
@@ -220,18 +236,3 @@ def _damage(path: Path) -> str:
 
 def _problems(findings: Iterable[Finding]) -> list[Problem]:
     return [Problem(finding.sample, finding.reason) for finding in findings if finding.reason]
-
-
-def _leaks(findings: Sequence[Finding]) -> list[Leak]:
-    by_pixels: defaultdict[str, list[Sample]] = defaultdict(list)
-    for finding in findings:
-        if finding.digest:
-            by_pixels[finding.digest].append(finding.sample)
-    groups = groups_of(finding.sample for finding in findings)
-    together = [(f"group {group!r}", members) for group, members in groups.items()]
-    together += [("identical pixels", members) for members in by_pixels.values()]
-    return [
-        Leak(reason, tuple(members))
-        for reason, members in together
-        if len({member.split for member in members}) > 1
-    ]

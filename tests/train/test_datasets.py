@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -456,3 +457,9 @@ def test_results_that_cannot_be_written(tmp_path: Path) -> None:
     drive(tmp_path / "archive")
     with pytest.raises(OutputError, match="cannot write"):
         prepare("drive", tmp_path / "archive", tmp_path / "file", report=print)
+
+
+def test_the_guide_lists_every_set_with_its_size() -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "data.md"
+    rows = re.findall(r"^\| `(\w+)` \|(?:[^|]*\|){2} (\d+) \|", guide.read_text(), re.MULTILINE)
+    assert {name: int(pairs) for name, pairs in rows} == {n: d.pairs for n, d in DATASETS.items()}

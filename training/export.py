@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.model.checkpoint import CheckpointHeader, save_checkpoint
-from napari_espmedsam.model.registry import build, model_config
+from napari_espmedsam.model.checkpoint import CheckpointHeader, read_header, save_checkpoint
+from napari_espmedsam.weights import resolve_checkpoint
 from training.config import FinetuneConfig
+from training.finetune import starting_layout
 from training.run import BEST, CURVE, RECORD, load_state
 
 
@@ -30,49 +32,67 @@ def training_record(folder: Path, config: FinetuneConfig, best: dict[str, Any]) 
         "resumed": run.get("resumed", []),
         "versions": run["versions"],
         "recipe": config.model_dump(mode="json"),
-        "data": {"packs": list(config.data.packs), "splits": "train; val for selection"},
+        "data": {
+            name: {"packs": list(m.packs), "manifests": [p.name for p in m.manifests]}
+            for name, m in config.modalities.items()
+        },
+        "splits": "train; val for selection",
         "data_licence": config.data_licence,
-        "seed": config.seed,
-        "steps": config.steps,
         "best_step": best["step"],
-        "val_dice": round(best["val_dice"], 5),
+        "val_dice": {name: round(best[name], 5) for name in config.modalities if name in best},
         "curve": read_curve(folder),
     }
 
 
-def export(folder: Path, target: Path, *, threshold: float = 0.5) -> Path:
+def base_header(config: FinetuneConfig) -> CheckpointHeader | None:
+    """Header of the checkpoint that the run started from, if any."""
+    if config.checkpoint is None:
+        return None
+    return read_header(resolve_checkpoint(config.checkpoint))
+
+
+def export(folder: Path, target: Path, *, thresholds: Mapping[str, float] | None = None) -> Path:
     """Write ``target`` (float16 safetensors) from the best weights in a run folder.
 
     Parameters
     ----------
     folder : Path
-        Run folder of :func:`training.loop.finetune`.
+        Run folder of :func:`training.finetune.finetune`.
     target : Path
         ``*.safetensors``.
-    threshold : float
-        Mask probability threshold, chosen on validation data.
+    thresholds : mapping of str to float, optional
+        Mask probability threshold by modality, chosen on validation data; 0.5 where it is silent.
 
     Raises
     ------
     InputError
-        If the folder holds no validated weights yet.
+        If the folder holds no validated weights yet, or a threshold names no modality of them.
     """
     best = load_state(folder, BEST)
     if best is None:
         raise InputError(f"{folder} holds no {BEST} yet. Train until the first validation.")
     run = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     config = FinetuneConfig.model_validate(run["config"])
-    shape = model_config(config.architecture, modalities=(config.modality,), **config.model)
-    model = build(shape)
+    base = base_header(config)
+    model = starting_layout(config)
     model.load_state_dict(best["model"])
+    unknown = set(thresholds or {}) - set(model.modalities)
+    if unknown:
+        raise InputError(
+            f"There is no modality {sorted(unknown)[0]!r} in this run; it has: "
+            f"{', '.join(model.modalities)}."
+        )
+    inputs = dict(base.inputs) if base else {}
+    inputs |= {name: m.input for name, m in config.modalities.items()}
     header = CheckpointHeader(
         name=config.name,
         architecture=config.architecture,
-        config=shape.model_dump(mode="json"),
-        modalities=(config.modality,),
-        inputs={config.modality: config.input},
-        training=training_record(folder, config, best),
+        config=model.config.model_dump(mode="json"),
+        modalities=model.modalities,
+        inputs=inputs,
+        training=training_record(folder, config, best)
+        | ({"started_from": base.name, "before": base.training} if base else {}),
         licence=config.licence,
-        threshold=threshold,
+        thresholds=dict(base.thresholds if base else {}) | dict(thresholds or {}),
     )
     return save_checkpoint(target, model, header, half=True)

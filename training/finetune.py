@@ -36,17 +36,21 @@ def load_samples(name: str, config: ModalityConfig, split: str) -> list[Sample]:
     return [s for pack in config.packs for s in list_samples(data_root() / pack, split, name)]
 
 
-def build_model(config: FinetuneConfig) -> Model:
-    """Model with its starting weights; the recipe's modalities come first or are added last."""
+def starting_layout(config: FinetuneConfig) -> Model:
+    """Model of the recipe's layout; with the checkpoint's weights where it starts from one."""
     torch.manual_seed(config.seed)
     names = tuple(config.modalities)
-    if config.warm_start == "checkpoint":
-        loaded = load_checkpoint(resolve_checkpoint(config.checkpoint or ""))
-        model = with_modalities(loaded.model, names)
-    else:
-        model = create_model(config.architecture, modalities=names, **config.model)
-        if config.warm_start == "litemedsam":
-            warm_start_litemedsam(model)
+    if config.checkpoint is not None:
+        loaded = load_checkpoint(resolve_checkpoint(config.checkpoint))
+        return with_modalities(loaded.model, names)
+    return create_model(config.architecture, modalities=names, **config.model)
+
+
+def build_model(config: FinetuneConfig) -> Model:
+    """Model with its starting weights."""
+    model = starting_layout(config)
+    if config.warm_start == "litemedsam":
+        warm_start_litemedsam(model)
     return model.to(memory_format=torch.channels_last)
 
 

@@ -77,7 +77,7 @@ def learning_rate(
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if config.schedule == "exponential":
-        return float(config.epoch_decay ** (step / steps_per_epoch))
+        return float(config.epoch_decay ** ((step - config.warmup_steps) / steps_per_epoch))
     progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
     low = config.final_lr_ratio
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

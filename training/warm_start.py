@@ -9,12 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.model.esp_medsam import ESPMedSAM
+from napari_espmedsam.model.med_fastsam import MedFastSAM
+from napari_espmedsam.model.msf import MSFDecoder
 from napari_espmedsam.model.published import read_pickled_state, rename_trunk_key
 from napari_espmedsam.model.qdmd import QueryDecoupledDecoder
+from napari_espmedsam.model.registry import Model
 
 
 def litemedsam_path() -> Path:
@@ -104,14 +106,47 @@ def warm_start_decoder(decoder: QueryDecoupledDecoder, state: dict[str, Tensor])
 
 
 @torch.no_grad()
-def warm_start_litemedsam(model: ESPMedSAM, path: Path | None = None) -> None:
+def warm_start_msf(decoder: MSFDecoder, state: dict[str, Tensor]) -> None:
+    """Copy LiteMedSAM's mask decoder into Med-FastSAM's, in place.
+
+    The two reductions start by passing the upscaled map and dropping the image's own detail, so
+    that the decoder starts as LiteMedSAM's.
+    """
+    renamed = {
+        "upscale.0.": "upscale1.0.",
+        "upscale.1.": "upscale1.1.",
+        "upscale.3.": "upscale2.",
+    }
+    fitting = {}
+    for key, value in decoder_state(state).items():
+        prefix = next((old for old in renamed if key.startswith(old)), "")
+        fitting[renamed[prefix] + key.removeprefix(prefix) if prefix else key] = value
+    missing, unexpected = decoder.load_state_dict(fitting, strict=False)
+    own = ("mask_tokens", "iou_token", "mask_mlps.", "reduce")
+    left = [key for key in missing if not key.startswith(own)]
+    if left or unexpected:
+        raise InputError(f"These weights do not fit this decoder: {left + unexpected}")
+    count = decoder.mask_tokens.shape[0]
+    decoder.mask_tokens.copy_(state["mask_decoder.mask_tokens.weight"][:count])
+    for i, mlp in enumerate(decoder.mask_mlps):
+        prefix = f"mask_decoder.output_hypernetworks_mlps.{i}."
+        mlp.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+    for reduce in (decoder.reduce1, decoder.reduce2):
+        nn.init.dirac_(reduce.weight)
+        nn.init.zeros_(reduce.bias)
+
+
+@torch.no_grad()
+def warm_start_litemedsam(model: Model, path: Path | None = None) -> None:
     """Copy everything of LiteMedSAM that has a place in ``model``, in place.
 
-    The bags and the prompt generator keep their fresh weights.
+    Bags, medical branches and prompt layers keep their fresh weights.
 
     Parameters
     ----------
-    model : ESPMedSAM
+    model : ESPMedSAM or MedFastSAM
         With the default trunk and decoder.
     path : Path, optional
         ``lite_medsam.pth``; by default the file of the installed package.
@@ -122,5 +157,12 @@ def warm_start_litemedsam(model: ESPMedSAM, path: Path | None = None) -> None:
         If the package is absent.
     """
     state = read_pickled_state(path or litemedsam_path())
+    if isinstance(model, MedFastSAM):
+        missing, unexpected = model.encoder.load_state_dict(trunk_state(state), strict=False)
+        left = [key for key in missing if "med" not in key]
+        if left or unexpected:
+            raise InputError(f"LiteMedSAM does not fit this encoder: {left + unexpected}")
+        warm_start_msf(model.decoder, state)
+        return
     model.encoder.trunk.load_state_dict(trunk_state(state), strict=True)
     warm_start_decoder(model.decoder, state)

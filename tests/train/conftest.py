@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,27 +46,28 @@ def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def recipe() -> FinetuneConfig:
     """A tiny run: test architecture, two images a step, six steps, no warm start."""
+    return tiny_recipe()
+
+
+def tiny_recipe(**changes: Any) -> FinetuneConfig:
+    """The recipe of the fixture with other top-level fields."""
+    spec = {"geometry": "tiled", "size": 64, "mean": [0, 0, 0], "std": [1, 1, 1]}
     return FinetuneConfig.model_validate(
         {
             "name": "tiny",
             "architecture": "esp_medsam_test",
-            "modality": "microscopy",
+            "modalities": {"microscopy": {"packs": ["discs"], "input": spec}},
+            "crop": 64,
             "warm_start": "none",
             "batch_size": 2,
             "steps": 6,
             "precision": "float32",
+            "device": "cpu",
             "validate_every": 3,
             "save_every": 2,
             "threads": 1,
             "licence": "Apache-2.0",
             "data_licence": "made by the test",
-            "input": {
-                "geometry": "tiled",
-                "size": 64,
-                "scale": 1.0,
-                "mean": [0, 0, 0],
-                "std": [1, 1, 1],
-            },
-            "data": {"packs": ["discs"], "crop": 64},
+            **changes,
         }
     )

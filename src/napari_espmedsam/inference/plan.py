@@ -80,7 +80,7 @@ def plan_run(
     )
     post = PostProcess() if post is None else post
     if post.threshold is None:
-        post = replace(post, threshold=header.threshold)
+        post = replace(post, threshold=header.threshold_for(modality))
     return RunPlan(
         modality=modality,
         modality_index=header.modalities.index(modality),

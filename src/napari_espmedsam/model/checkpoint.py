@@ -73,8 +73,13 @@ class CheckpointHeader(FrozenModel):
     #: Command, commit, data, seed, steps, curve, measurements: whatever made the weights.
     training: dict[str, Any] = Field(default_factory=dict)
     licence: str
-    #: Mask probability threshold chosen on validation data.
+    #: Mask probability threshold chosen on validation data, and others by modality.
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    thresholds: dict[str, float] = Field(default_factory=dict)
+
+    def threshold_for(self, modality: str) -> float:
+        """Mask probability threshold of one modality."""
+        return self.thresholds.get(modality, self.threshold)
 
     @model_validator(mode="after")
     def _modalities_agree(self) -> CheckpointHeader:
@@ -84,6 +89,12 @@ class CheckpointHeader(FrozenModel):
             )
         if tuple(self.config.get("modalities", ())) != self.modalities:
             raise ValueError(f"config and header disagree on the modalities {self.modalities}")
+        wrong = {k: v for k, v in self.thresholds.items() if not 0 < v < 1}
+        if wrong or not set(self.thresholds) <= set(self.modalities):
+            raise ValueError(
+                f"thresholds {self.thresholds} must lie between 0 and 1, by modality of "
+                f"{self.modalities}"
+            )
         return self
 
 

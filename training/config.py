@@ -99,8 +99,11 @@ class ModalityConfig(FrozenModel):
     packs: tuple[str, ...] = ()
     #: CSV files of own data, see training/manifest.py.
     manifests: tuple[Path, ...] = ()
-    #: Leave out damaged pairs of the manifests instead of refusing to start.
+    #: Leave out damaged pairs, instead of refusing to start.
     skip_damaged: bool = False
+    #: Read every pair of all splits before the run: damaged ones, and images or groups that lie in
+    #: two splits. Worth switching off for a large set that has passed before.
+    check: bool = True
     input: InputSpec
     #: Relative share of the batch.
     share: float = Field(default=1.0, gt=0)

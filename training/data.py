@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,6 +59,23 @@ class Sample:
     group: str = ""
 
 
+def splits_of(pack: Path) -> dict[str, list[str]]:
+    """Names of the images of every split of a pack.
+
+    Raises
+    ------
+    InputError
+        If the pack has no ``splits.json``.
+    """
+    index = pack / "splits.json"
+    if not index.is_file():
+        raise InputError(
+            f"There is no {index}. Set {DATA_VARIABLE} to the folder that holds data/{pack.name}."
+        )
+    splits: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+    return {name: splits[name] for name in ("train", "val", "test") if name in splits}
+
+
 def list_samples(pack: Path, split: str, modality: str = "") -> list[Sample]:
     """Samples of one split, in the order of ``splits.json``.
 
@@ -66,16 +84,11 @@ def list_samples(pack: Path, split: str, modality: str = "") -> list[Sample]:
     InputError
         If the pack, the split, or one of its files is missing (the first ten are named).
     """
-    index = pack / "splits.json"
-    if not index.is_file():
-        raise InputError(
-            f"There is no {index}. Set {DATA_VARIABLE} to the folder that holds data/{pack.name}."
-        )
-    splits = json.loads(index.read_text(encoding="utf-8"))
+    splits = splits_of(pack)
     if split not in splits:
         raise InputError(f"{pack.name} has no split {split!r}; it has {', '.join(splits)}.")
     images = {path.stem: path for path in (pack / "images").iterdir()}
-    names: list[str] = splits[split]
+    names = splits[split]
     missing = [n for n in names if n not in images or not (pack / "masks" / f"{n}.png").is_file()]
     if missing:
         raise InputError(f"{pack.name} lacks images or masks for: {', '.join(missing[:10])}.")
@@ -104,7 +117,7 @@ def read_pair(sample: Sample) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     if image.ndim == 3:
         image = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2RGB)
     if mask.ndim == 3:
-        mask = mask.max(axis=-1)
+        mask = mask[..., :3].max(axis=-1)  # an opaque alpha channel is no foreground
     return image, mask > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,11 +19,22 @@ from napari_espmedsam.model.output import ModelOutput, upsample_logits
 from napari_espmedsam.model.registry import Model, create_model
 from napari_espmedsam.weights import resolve_checkpoint
 from training.augment import TrainingTransform
+from training.check import check_samples
 from training.config import FinetuneConfig, ModalityConfig
-from training.data import Sample, SampleSet, data_root, list_samples, read_pair, rescale, squeeze
+from training.data import (
+    Sample,
+    SampleSet,
+    data_root,
+    list_samples,
+    read_pair,
+    rescale,
+    splits_of,
+    squeeze,
+)
 from training.grow import with_modalities
 from training.loop import Batch, fit
 from training.losses import segmentation_loss
+from training.manifest import read_manifest
 from training.metrics import overlap
 from training.run import open_run
 from training.warm_start import warm_start_litemedsam
@@ -31,9 +43,29 @@ from training.warm_start import warm_start_litemedsam
 VALIDATION_SIDE = 512
 
 
-def load_samples(name: str, config: ModalityConfig, split: str) -> list[Sample]:
-    """Samples of one modality and split, from all its packs and manifests."""
-    return [s for pack in config.packs for s in list_samples(data_root() / pack, split, name)]
+def load_samples(
+    name: str,
+    config: ModalityConfig,
+    *,
+    check: bool = True,
+    report: Callable[[str], None] = print,
+) -> list[Sample]:
+    """Training and validation samples of one modality, from all its packs and manifests.
+
+    Raises
+    ------
+    InputError
+        If a pair is damaged and ``skip_damaged`` is not set, or an image or group lies in two
+        splits (the test split counts).
+    """
+    samples = [s for path in config.manifests for s in read_manifest(path) if s.modality == name]
+    for pack in config.packs:
+        folder = data_root() / pack
+        for split in splits_of(folder):
+            samples += list_samples(folder, split, name)
+    if check and config.check:
+        samples = check_samples(samples, skip_damaged=config.skip_damaged, report=report)
+    return [s for s in samples if s.split != "test"]
 
 
 def starting_layout(config: FinetuneConfig) -> Model:
@@ -96,9 +128,20 @@ class FinetuneTask:
     model : nn.Module, optional
         Called as ``model(images, modality, unnormalised=...)`` where it is a Med-FastSAM, else as
         ``model(images, modality)``. Built from the recipe when left out.
+    check : bool
+        Read every pair first; see :func:`load_samples`.
+    report : callable
+        Receives what the check finds.
     """
 
-    def __init__(self, config: FinetuneConfig, model: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        model: nn.Module | None = None,
+        *,
+        check: bool = True,
+        report: Callable[[str], None] = print,
+    ) -> None:
         self.config = config
         self.model = build_model(config) if model is None else model
         choose_trained(self.model, config)
@@ -106,8 +149,14 @@ class FinetuneTask:
         known: tuple[str, ...] = self.model.modalities  # type: ignore[assignment]
         self.indices = [known.index(name) for name in self.names]
         parts = list(config.modalities.items())
-        self.train = [SampleSet(load_samples(n, m, "train"), m.input) for n, m in parts]
-        self.val = {n: load_samples(n, m, "val") for n, m in parts}
+        samples = {n: load_samples(n, m, check=check, report=report) for n, m in parts}
+        self.train = [
+            SampleSet([s for s in samples[n] if s.split == "train"], m.input) for n, m in parts
+        ]
+        self.val = {n: [s for s in samples[n] if s.split == "val"] for n, _ in parts}
+        for name, train in zip(self.names, self.train, strict=True):
+            if not len(train):
+                raise InputError(f"There is no training image of {name!r} in its packs, manifests.")
         self.n_images = sum(len(s) for s in self.train)
         self.weights = [s.weights(m.balance) for s, (_, m) in zip(self.train, parts, strict=True)]
         self.transforms = [
@@ -229,7 +278,9 @@ def finetune(
 ) -> Path:
     """Train as the recipe says; see :func:`training.loop.fit`."""
     open_run(folder, config, resume=resume)
-    task = FinetuneTask(config)
+    # Several processes read the same files, and a resumed run has been checked.
+    check = not resume and int(os.environ.get("RANK", "0")) == 0
+    task = FinetuneTask(config, check=check, report=report)
     counts = ", ".join(
         f"{name} {len(train)} + {len(task.val[name])}"
         for name, train in zip(task.names, task.train, strict=True)

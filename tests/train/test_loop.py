@@ -291,3 +291,49 @@ def test_trunk_state_drops_the_classifier() -> None:
     assert {k: tuple(v.shape) for k, v in trunk_state(state).items()} == {
         "patch_embed.conv1.conv.weight": (2, 3, 3, 3)
     }
+
+
+def _manifest(folder: Path, pack: Path, rows: list[tuple[str, str, str]]) -> Path:
+    lines = ["image,mask,modality,split,group"]
+    lines += [
+        f"{pack / 'images' / name}.png,{pack / 'masks' / name}.png,microscopy,{split},{group}"
+        for name, split, group in rows
+    ]
+    path = folder / "own.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _from_manifest(recipe: FinetuneConfig, path: Path, **changes: Any) -> FinetuneConfig:
+    modality = recipe.modalities["microscopy"].model_dump() | {"packs": (), "manifests": [path]}
+    return _changed(recipe, modalities={"microscopy": modality | changes}, steps=1)
+
+
+def test_own_images_train_from_a_manifest(
+    tmp_path: Path, pack: Path, recipe: FinetuneConfig
+) -> None:
+    rows = [("im0", "train", "a"), ("im1", "train", "a"), ("im2", "val", "b"), ("im3", "test", "c")]
+    lines: list[str] = []
+    config = _from_manifest(recipe, _manifest(tmp_path, pack, rows))
+    finetune(config, tmp_path / "run", report=lines.append)
+    assert "microscopy 2 + 1" in lines[0]  # the test image is left alone
+
+
+def test_training_refuses_leaks_and_damaged_pairs(
+    tmp_path: Path, pack: Path, recipe: FinetuneConfig
+) -> None:
+    leak = [("im0", "train", "a"), ("im1", "val", "a"), ("im2", "test", "c")]
+    config = _from_manifest(recipe, _manifest(tmp_path, pack, leak))
+    with pytest.raises(InputError, match="leak"):
+        finetune(config, tmp_path / "leak", report=_silent)
+
+    rows = [("im0", "train", "a"), ("im1", "train", "b"), ("im2", "val", "c")]
+    (pack / "masks" / "im1.png").write_bytes(b"not a picture")
+    path = _manifest(tmp_path, pack, rows)
+    lines: list[str] = []
+    with pytest.raises(InputError, match="damaged"):
+        finetune(_from_manifest(recipe, path), tmp_path / "no", report=lines.append)
+    assert any("im1" in line for line in lines)
+    config = _from_manifest(recipe, path, skip_damaged=True)
+    finetune(config, tmp_path / "yes", report=lines.append)
+    assert any("microscopy 1 + 1" in line for line in lines)

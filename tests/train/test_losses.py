@@ -9,7 +9,7 @@ import torch
 from napari_espmedsam.model.output import ModelOutput
 from napari_espmedsam.model.sppg import prompt_target
 from training.config import LossConfig
-from training.losses import dice_loss, segmentation_loss, mask_loss
+from training.losses import dice_loss, mask_loss, segmentation_loss
 
 
 def _logits_and_target() -> tuple[torch.Tensor, torch.Tensor]:

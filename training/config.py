@@ -104,6 +104,8 @@ class ModalityConfig(FrozenModel):
     #: Read every pair of all splits before the run: damaged ones, and images or groups that lie in
     #: two splits. Worth switching off for a large set that has passed before.
     check: bool = True
+    #: Use the first so many images of every split alone: for trials.
+    limit: int | None = Field(default=None, ge=1)
     input: InputSpec
     #: Relative share of the batch.
     share: float = Field(default=1.0, gt=0)

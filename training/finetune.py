@@ -63,6 +63,9 @@ def load_samples(
         folder = data_root() / pack
         for split in splits_of(folder):
             samples += list_samples(folder, split, name)
+    if config.limit is not None:
+        by_split = [[s for s in samples if s.split == split] for split in ("train", "val", "test")]
+        samples = [s for part in by_split for s in part[: config.limit]]
     if check and config.check:
         samples = check_samples(samples, skip_damaged=config.skip_damaged, report=report)
     return [s for s in samples if s.split != "test"]

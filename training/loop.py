@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
@@ -218,7 +219,7 @@ def iterate_steps(
 def train_step(
     fabric: Fabric,
     task: Task,
-    model: nn.Module,
+    model: _FabricModule,
     optimiser: torch.optim.Optimizer,
     batches: list[Batch],
     config: RunConfig,

@@ -135,7 +135,8 @@ def warm_start_msf(decoder: MSFDecoder, state: dict[str, Tensor]) -> None:
         )
     for reduce in (decoder.reduce1, decoder.reduce2):
         nn.init.dirac_(reduce.weight)
-        nn.init.zeros_(reduce.bias)
+        if reduce.bias is not None:
+            nn.init.zeros_(reduce.bias)
 
 
 @torch.no_grad()

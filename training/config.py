@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -183,13 +184,42 @@ class FinetuneConfig(RunConfig):
 Config = TypeVar("Config", bound=FrozenModel)
 
 
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Settings of a TOML file, on top of those of the file that its key ``base`` names.
+
+    A top-level key or table of the file replaces the base's as a whole.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or is no TOML, or files are based on each other in a circle.
+    """
+    seen: list[Path] = []
+    settings: dict[str, Any] = {}
+    current: Path | None = path
+    while current is not None:
+        if current.resolve() in seen:
+            raise InputError(f"{path} is based on itself by way of {current}. Mend its `base`.")
+        seen.append(current.resolve())
+        if not current.is_file():
+            raise InputError(f"There is no training config {current}. See training/configs/.")
+        try:
+            raw = tomllib.loads(current.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{current} is no valid TOML: {error}") from error
+        base = raw.pop("base", None)
+        settings = {**raw, **settings}
+        current = current.parent / base if base else None
+    return settings
+
+
 def load_config(path: str | Path, kind: type[Config], **overrides: Any) -> Config:
     """Read a recipe.
 
     Parameters
     ----------
     path : str or Path
-        TOML file.
+        TOML file, see :func:`read_recipe`.
     kind : type
         Which configuration it holds, for example :class:`FinetuneConfig`.
     **overrides
@@ -200,14 +230,19 @@ def load_config(path: str | Path, kind: type[Config], **overrides: Any) -> Confi
     InputError
         If the file is missing, is no TOML, or holds a key or value that does not fit.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no training config {path}. See training/configs/.")
+    return parse_config({**read_recipe(Path(path)), **overrides}, kind, str(path))
+
+
+def parse_config(settings: Mapping[str, Any], kind: type[Config], source: str) -> Config:
+    """Validate settings that come from ``source``.
+
+    Raises
+    ------
+    InputError
+        Naming every key or value that does not fit.
+    """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        return kind.model_validate({**raw, **overrides})
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is no valid TOML: {error}") from error
+        return kind.model_validate(dict(settings))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise InputError(f"{path} does not fit a {kind.__name__}: {problems}") from error
+        raise InputError(f"{source} does not fit a {kind.__name__}: {problems}") from error

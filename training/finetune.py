@@ -37,6 +37,8 @@ from training.losses import segmentation_loss
 from training.manifest import read_manifest
 from training.metrics import overlap
 from training.run import open_run
+from training.unet import ARCHITECTURE as UNET
+from training.unet import YardstickUNet, build_unet
 from training.warm_start import warm_start_litemedsam
 
 #: Large validation images are cut to this many model pixels a side, to keep validation short.
@@ -71,20 +73,24 @@ def load_samples(
     return [s for s in samples if s.split != "test"]
 
 
-def starting_layout(config: FinetuneConfig) -> Model:
+def starting_layout(config: FinetuneConfig) -> Model | YardstickUNet:
     """Model of the recipe's layout; with the checkpoint's weights where it starts from one."""
     torch.manual_seed(config.seed)
     names = tuple(config.modalities)
+    if config.architecture == UNET:
+        return build_unet(names, **config.model)
     if config.checkpoint is not None:
         loaded = load_checkpoint(resolve_checkpoint(config.checkpoint))
         return with_modalities(loaded.model, names)
     return create_model(config.architecture, modalities=names, **config.model)
 
 
-def build_model(config: FinetuneConfig) -> Model:
+def build_model(config: FinetuneConfig) -> Model | YardstickUNet:
     """Model with its starting weights."""
     model = starting_layout(config)
     if config.warm_start == "litemedsam":
+        if isinstance(model, YardstickUNet):
+            raise InputError('A U-Net has no warm start. Set warm_start = "none".')
         warm_start_litemedsam(model)
     return model.to(memory_format=torch.channels_last)
 

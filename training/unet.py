@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from monai.networks.nets.unet import UNet
 from pydantic import ValidationError, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import CheckpointError, InputError
-from napari_espmedsam.inference.segmenter import Segmenter
 from napari_espmedsam.model.checkpoint import (
     CheckpointHeader,
     InputSpec,
@@ -37,7 +35,6 @@ from napari_espmedsam.model.config import FrozenModel
 from napari_espmedsam.model.no_prompt import refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.validate import check_images, check_modality
-from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
 
 #: Name in recipes (``architecture = "unet"``) and in the headers of checkpoints.
 ARCHITECTURE = "unet"
@@ -76,6 +73,8 @@ class PlainUNet(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
+        from monai.networks.nets.unet import UNet  # takes seconds to import
+
         width = config.channels[0]
         self.body = UNet(
             spatial_dims=2,
@@ -284,27 +283,3 @@ def load_unet(path: str | Path) -> LoadedUNet:
     load_strict(model, load_file(path), path.name)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return LoadedUNet(model.eval().to(torch.float32), header, digest)
-
-
-def open_segmenter(
-    name_or_path: str | Path = DEFAULT_CHECKPOINT, *, device: str = "auto"
-) -> Segmenter:
-    """Open any checkpoint for evaluation: one of the models', or a U-Net's.
-
-    Parameters
-    ----------
-    name_or_path : str or Path
-        Name of a bundled model, or a file.
-    device : str
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing, damaged or foreign.
-    """
-    path = resolve_checkpoint(name_or_path)
-    if read_header(path).architecture != ARCHITECTURE:
-        return Segmenter.from_checkpoint(path, device=device)
-    loaded = load_unet(path)
-    return Segmenter(loaded.model, loaded.header, loaded.sha256, device=device)

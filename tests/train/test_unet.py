@@ -15,9 +15,10 @@ from napari_espmedsam.inference.tiling import TileSpec
 from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
 from napari_espmedsam.model.output import upsample_logits
 from napari_espmedsam.model.registry import create_model, model_config
+from training.checkpoints import open_segmenter
 from training.config import LossConfig
 from training.losses import segmentation_loss
-from training.unet import PlainUNet, YardstickUNet, build_unet, load_unet, open_segmenter, save_unet
+from training.unet import PlainUNet, YardstickUNet, build_unet, load_unet, save_unet
 
 TINY = {"channels": (4, 4, 8, 8, 8), "residual_units": 1}
 SPEC = InputSpec(geometry="tiled", size=64, mean=(0, 0, 0), std=(1, 1, 1))

@@ -53,7 +53,7 @@ def test_fast_takes_any_size(tiny_fast: MedFastSAM, height: int, width: int) -> 
     assert tiny_fast.prompt(x).shape == (2, 1, height, width)
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("levels", [0, 1, 2, 3])
 def test_esp_takes_any_cell_size(levels: int, randomise: Callable[[nn.Module, int], None]) -> None:
     model = create_model("esp_medsam_test", prompt_levels=levels, modalities=("a",))
     randomise(model, 5)

@@ -79,7 +79,7 @@ class ESPMedSAMConfig(FrozenModel):
     kv_tokens: Literal["separate", "shared"] = "separate"
     tokens_per_block: int = Field(default=1, ge=1)
     #: SPPG: number of stride-2 blocks (one grid cell covers 16 * 2**levels pixels), their width.
-    prompt_levels: int = Field(default=1, ge=1, le=5)
+    prompt_levels: int = Field(default=1, ge=0, le=5)
     prompt_hidden: int = Field(default=64, ge=1)
     #: Feed the probability itself, not its binarised grid, to the dense prompt encoder.
     soft_prompt: bool = False

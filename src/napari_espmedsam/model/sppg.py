@@ -33,7 +33,7 @@ class PatchGenerator(nn.Module):
                 nn.Sequential(nn.Conv2d(width, hidden, 2, 2), LayerNorm2d(hidden), nn.GELU())
             )
         self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Conv2d(hidden, 1, 1)
+        self.head = nn.Conv2d(hidden if levels else channels, 1, 1)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Return prompt logits.

@@ -172,7 +172,7 @@ class EncoderTeacher(nn.Module):
 
     def __init__(self, encoder: Any, spec: TeacherSpec) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder = encoder.to(memory_format=torch.channels_last)
         self.spec = spec
         self.name = f"{spec.kind} {spec.side} px"
         self.size = spec.side
@@ -218,6 +218,7 @@ class EncoderTeacher(nn.Module):
             )
         device = self.mean.device
         x = (images.to(device) - self.mean) / self.std
+        x = x.contiguous(memory_format=torch.channels_last)
         half = self.spec.precision == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             embedding: Tensor = self.encoder(x)

@@ -80,6 +80,8 @@ class Paper:
 
     Attributes
     ----------
+    name : str
+        Short.
     citation : str
         One line.
     machine : str
@@ -90,6 +92,7 @@ class Paper:
         At 1024 x 1024, by the paper's name of the model.
     """
 
+    name: str
     citation: str
     machine: str
     tables: tuple[PaperTable, ...]
@@ -148,6 +151,7 @@ _FAST = (
 )
 
 ESP_MEDSAM = Paper(
+    name="ESP-MedSAM",
     citation="Xu et al., ESP-MedSAM, arXiv:2407.14153, 2024, tables 3 to 5",
     machine="NVIDIA A6000",
     tables=(
@@ -205,7 +209,8 @@ ESP_MEDSAM = Paper(
 )
 
 MED_FASTSAM = Paper(
-    citation="Luo et al., Med-FastSAM, NeurIPS 2024 workshop AIM-FM, tables 1 and 2",
+    name="Med-FastSAM",
+    citation="Luo et al., Med-FastSAM, NeurIPS 2024 workshop AIM-FM, tables 1 and 2, section 4.5",
     machine="NVIDIA RTX 8000",
     tables=(
         PaperTable(
@@ -218,10 +223,7 @@ MED_FASTSAM = Paper(
             },
         ),
     ),
-    costs={
-        "Med-FastSAM": PaperCost(14.48, None, 24.19),
-        "U-Net": PaperCost(13.40, None, None),
-    },
+    costs={"Med-FastSAM": PaperCost(14.48, None, 24.19)},
 )
 
 PAPERS = (ESP_MEDSAM, MED_FASTSAM)

@@ -16,7 +16,10 @@ from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_
 from napari_espmedsam.model.output import upsample_logits
 from napari_espmedsam.model.registry import create_model, model_config
 from training.checkpoints import open_segmenter
-from training.config import LossConfig
+from training.config import FinetuneConfig, LossConfig, ModalityConfig, OptimiserConfig
+from training.evaluate import LabelledSet, score_samples
+from training.export import export, read_curve
+from training.finetune import finetune
 from training.losses import segmentation_loss
 from training.unet import PlainUNet, YardstickUNet, build_unet, load_unet, save_unet
 
@@ -148,6 +151,36 @@ def test_tiles_are_blended_at_full_resolution(tiny: YardstickUNet) -> None:
     logits = segmenter.decode(segmenter.encode(image, "a", tile=TileSpec(64, 16))).logits
     # Enlarged from S/4, neighbouring pixels would lie on a line.
     assert np.abs(np.diff(logits, 2, axis=1)).mean() > 0.01 * logits.std()
+
+
+@pytest.mark.usefixtures("pack")
+def test_a_unet_is_trained_and_exported_by_the_models_own_loop(tmp_path: Path) -> None:
+    parts = {name: {"packs": ["discs"], "input": SPEC.model_dump()} for name in ("a", "b")}
+    recipe = FinetuneConfig(
+        name="yardstick",
+        architecture="unet",
+        model=TINY,
+        modalities={name: ModalityConfig.model_validate(part) for name, part in parts.items()},
+        warm_start="none",
+        crop=64,
+        batch_size=4,
+        steps=60,
+        ema_decay=0.5,
+        precision="float32",
+        device="cpu",
+        validate_every=20,
+        optimiser=OptimiserConfig(lr=1e-2, warmup_steps=2),
+        threads=1,
+        licence="CC0-1.0",
+        data_licence="made by the test",
+    )
+    finetune(recipe, tmp_path / "run", report=lambda line: None)
+    curve = read_curve(tmp_path / "run")
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    path = export(tmp_path / "run", tmp_path / "u.safetensors")
+    labelled = LabelledSet.from_pack("discs", "val", "b")
+    scores = score_samples(open_segmenter(path, device="cpu"), labelled)
+    assert scores[0].dice > 0.7
 
 
 def test_other_files_go_to_the_models_or_are_refused(tmp_path: Path) -> None:

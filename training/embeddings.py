@@ -96,9 +96,13 @@ class EmbeddingCache:
         self.folder = folder / teacher.fingerprint[:20] / f"grid{grid}"
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, image: Tensor, view: View) -> Path:
-        """File of one image and view."""
-        return self.folder / f"{pixel_hash(image)[:40]}-{view}.npz"
+    def path(self, key: str, view: View) -> Path:
+        """File of the image with this :func:`pixel_hash` and of one view."""
+        return self.folder / f"{key[:40]}-{view}.npz"
+
+    def find(self, key: str, view: View = "identity") -> Tensor | None:
+        """Embedding of the image with this :func:`pixel_hash`, or None if it is not stored."""
+        return self._read(self.path(key, view))
 
     def get(self, image: Tensor, view: View = "identity") -> Tensor:
         """Embedding of an image.
@@ -115,7 +119,7 @@ class EmbeddingCache:
         Tensor
             (C, grid, grid) float32, rounded to float16.
         """
-        path = self.path(image, view)
+        path = self.path(pixel_hash(image), view)
         known = self._read(path)
         return self._compute([(path, image, view)])[0] if known is None else known
 
@@ -154,7 +158,8 @@ class EmbeddingCache:
         done, started, told = 0, time.monotonic(), time.monotonic()
         for n in range(len(images)):
             image = images[(first + n) % len(images)]
-            wanted = ((self.path(image, view), image, view) for view in views)
+            key = pixel_hash(image)
+            wanted = ((self.path(key, view), image, view) for view in views)
             pending += [item for item in wanted if self._read(item[0]) is None]
             if len(pending) < batch_size and n + 1 < len(images):
                 continue

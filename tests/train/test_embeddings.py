@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.embeddings import EmbeddingCache, to_grid, view_image
+from training.embeddings import EmbeddingCache, pixel_hash, to_grid, view_image
 
 
 class MeanTeacher:
@@ -128,7 +128,7 @@ def test_a_death_in_the_middle_of_writing_leaves_nothing_wrong(
     monkeypatch.setattr(np, "savez", save)
     assert files(tmp_path) == []
     # SIGKILL leaves the temporary file behind; nobody takes it for an answer.
-    cache.path(images[0], "identity").with_suffix(".0.tmp").write_bytes(b"half")
+    cache.path(pixel_hash(images[0]), "identity").with_suffix(".0.tmp").write_bytes(b"half")
     assert cache.get(images[0]).shape == (3, 4, 4)
     assert cache.fill(images[:1], report=silent) == 0
 

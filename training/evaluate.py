@@ -15,9 +15,7 @@ from training.data import Sample, data_root, list_samples, read_pair
 from training.metrics import agreement
 from training.papers import modality_of
 from training.scores import ImageScore
-from training.scores import write_scores as write_scores
 from training.selection import check_selection
-from training.tables import summarise as summarise
 
 Report = Callable[[str], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,30 @@ def training_record(folder: Path, config: FinetuneConfig, best: dict[str, Any]) 
         "val_dice": {name: round(best[name], 5) for name in config.modalities if name in best},
         "curve": read_curve(folder),
     }
+
+
+def parse_thresholds(pairs: Sequence[str]) -> dict[str, float]:
+    """Thresholds from ``MODALITY=VALUE`` pairs.
+
+    Raises
+    ------
+    InputError
+        If a pair has another form or the value does not lie between 0 and 1.
+    """
+    thresholds: dict[str, float] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not name or not 0 < number < 1:
+            raise InputError(
+                f"threshold is {pair!r}. Give MODALITY=VALUE with a value between 0 and 1, such as "
+                "microscopy=0.45."
+            )
+        thresholds[name] = number
+    return thresholds
 
 
 def base_header(config: FinetuneConfig) -> CheckpointHeader | None:

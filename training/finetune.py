@@ -31,6 +31,7 @@ from training.data import (
     splits_of,
     squeeze,
 )
+from training.distilled import load_distilled
 from training.grow import with_modalities
 from training.loop import Batch, fit
 from training.losses import segmentation_loss
@@ -92,6 +93,10 @@ def build_model(config: FinetuneConfig) -> Model | YardstickUNet:
         if isinstance(model, YardstickUNet):
             raise InputError('A U-Net has no warm start. Set warm_start = "none".')
         warm_start_litemedsam(model)
+    if config.distilled is not None:
+        if isinstance(model, YardstickUNet):
+            raise InputError("A U-Net has no encoder to distil. Leave `distilled` out.")
+        load_distilled(model, config.distilled)
     return model.to(memory_format=torch.channels_last)
 
 

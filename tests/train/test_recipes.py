@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from napari_espmedsam.errors import InputError
-from training.config import FinetuneConfig, load_config, read_recipe
+from training.chain import ChainConfig, link_configs
+from training.config import FinetuneConfig, load_config, parse_config, read_recipe
+from training.distill import DistillConfig
+from training.teach import TeacherConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 LAPTOP = ["microscopy", "six_modalities", "medfastsam", "unet_six", "unet_fast"]
@@ -21,6 +24,23 @@ def test_laptop_recipes_are_valid_and_leave_unseen_packs_alone(name: str) -> Non
     packs = {pack for m in recipe.modalities.values() for pack in m.packs}
     assert packs
     assert not packs & UNSEEN
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "papers").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_papers_recipes_are_valid(path: Path) -> None:
+    kinds = {"teacher": TeacherConfig, "esp_medsam": FinetuneConfig, "med_fastsam": FinetuneConfig}
+    recipe = load_config(path, kinds.get(path.stem, DistillConfig))
+    assert (recipe.batch_size, recipe.epochs, recipe.optimiser.name) == (4, 200, "adam")
+
+
+def test_the_links_of_the_chain_fit(tmp_path: Path) -> None:
+    chain = parse_config(read_recipe(CONFIGS / "smoke.toml"), ChainConfig, "smoke.toml")
+    teacher, common, specific, student = link_configs(chain, tmp_path)
+    assert common.natural is not None
+    assert specific.distilled == tmp_path / "common"
+    assert specific.teacher.adapted == tmp_path / "teacher" / "adapted.safetensors"
+    assert student.distilled == tmp_path / "specific"
+    assert list(teacher.modalities) == list(specific.modalities) == list(student.modalities)
 
 
 @pytest.mark.parametrize("pair", [("six_modalities", "unet_six"), ("medfastsam", "unet_fast")])

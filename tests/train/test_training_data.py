@@ -13,8 +13,14 @@ from torchvision import tv_tensors
 from napari_espmedsam.errors import InputError
 from training.augment import ScaledCrop, TrainingTransform
 from training.config import AugmentConfig, FinetuneConfig
-from training.data import Sample, SampleSet, list_samples, median_diameter, read_pair
-from training.metrics import overlap
+from training.data import (
+    Sample,
+    SampleSet,
+    groups_of,
+    list_samples,
+    median_diameter,
+    read_pair,
+)
 
 
 def test_samples_follow_the_split(pack: Path, recipe: FinetuneConfig) -> None:
@@ -80,14 +86,12 @@ def test_small_images_are_extended_and_values_stay_in_range() -> None:
         assert set(mask.unique().tolist()) <= {0.0, 1.0}
 
 
-def test_overlap_counts_pixels() -> None:
-    a = np.array([[1, 1, 0, 0]], bool)
-    b = np.array([[0, 1, 1, 1]], bool)
-    assert overlap(a, b).dice == pytest.approx(2 / 5)
-    assert overlap(a, b).iou == pytest.approx(1 / 4)
-    nothing = np.zeros((1, 4), bool)
-    assert overlap(nothing, nothing).dice == 1.0
-    assert overlap(a, nothing).dice == 0.0
+def test_tiles_and_patients_are_groups(pack: Path) -> None:
+    names = ["a_t0", "a_t1", "b"]
+    assert groups_of(pack, names) == ["discs/a", "discs/a", "discs/b"]
+    (pack / "meta.csv").write_text("id,patient\nim0,7\nim1,7\nim2,\n")
+    groups = [s.group for s in list_samples(pack, "train")]
+    assert groups == ["discs/7", "discs/7", "discs/im2", "discs/im3"]
 
 
 def test_whole_images_come_squeezed_and_move_with_their_masks(

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from napari_espmedsam.inference.request import SegmentRequest
     from napari_espmedsam.inference.segmenter import Segmenter
     from napari_espmedsam.inference.tiling import TileSpec
-    from napari_espmedsam.model.checkpoint import load_checkpoint, read_header, save_checkpoint
+    from napari_espmedsam.model.checkpoint import load_checkpoint, save_checkpoint
+    from napari_espmedsam.model.header import read_header
     from napari_espmedsam.model.registry import create_model, list_models
     from napari_espmedsam.weights import list_checkpoints, resolve_checkpoint
 
@@ -43,7 +44,8 @@ _HOMES = {
     "inference.request": ("SegmentRequest",),
     "inference.segmenter": ("Segmenter",),
     "inference.tiling": ("TileSpec",),
-    "model.checkpoint": ("load_checkpoint", "read_header", "save_checkpoint"),
+    "model.checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "model.header": ("read_header",),
     "model.registry": ("create_model", "list_models"),
     "weights": ("list_checkpoints", "resolve_checkpoint"),
 }

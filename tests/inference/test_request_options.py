@@ -102,7 +102,8 @@ def test_forms_need_no_torch() -> None:
     code = (
         "import sys\n"
         "from napari_espmedsam.inference import request, image, intensity, geometry, tiling\n"
-        "from napari_espmedsam.inference import postprocess, plan, results\n"
+        "from napari_espmedsam.inference import postprocess, plan, results, scale\n"
+        "from napari_espmedsam.model import header\n"
         "request.SegmentRequest().validate().segment_options()\n"
         "assert not {'torch', 'qtpy', 'napari'} & set(sys.modules)"
     )

@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.inference.geometry import plan_geometry, resize, resolve_scale
+from napari_espmedsam.inference.geometry import plan_geometry, resize
+from napari_espmedsam.inference.scale import SCALE_OPTIONS, resolve_scale, unused_options
 from napari_espmedsam.inference.tiling import TileSpec
 
 MakeSpec = Callable[..., Any]
@@ -45,7 +46,7 @@ def test_scale_follows_from_diameter_or_pixel_size(
         ({"scale": "2"}, r"scale is '2'. Give a number"),
         ({"diameter": float("nan")}, r"diameter is nan"),
         ({"pixel_size": -1.0}, r"pixel_size is -1"),
-        ({"pixel_size": 0.5}, r"does not say which pixel_size.*scale="),
+        ({"pixel_size": 0.5}, r"pixel_size is given.*not say which pixel size.*Set the scale"),
     ],
 )
 def test_impossible_scales_are_refused(
@@ -137,6 +138,16 @@ def test_a_scale_means_nothing_for_whole_planes(
 ) -> None:
     with pytest.raises(InputError, match=rf"{next(iter(options))} is given.*64 x 64 px.*Leave"):
         plan_geometry((50, 50), make_spec(geometry="whole"), **options)
+
+
+def test_what_a_modality_has_no_use_for_is_told(make_spec: MakeSpec) -> None:
+    whole = unused_options(make_spec(geometry="whole", size=96))
+    assert tuple(whole) == SCALE_OPTIONS
+    assert "as a whole, resized to 96 x 96 px" in whole["diameter"]
+    assert unused_options(make_spec(diameter=30.0, pixel_size=0.5)) == {}
+    vessels = unused_options(make_spec())
+    assert set(vessels) == {"diameter", "pixel_size"}
+    assert "which pixel size" in vessels["pixel_size"]
 
 
 def test_planes_that_get_too_small_or_too_large_are_refused(make_spec: MakeSpec) -> None:

@@ -14,8 +14,8 @@ from rich.text import Text
 from napari_espmedsam import __version__
 
 if TYPE_CHECKING:
-    from napari_espmedsam.model.checkpoint import CheckpointHeader
     from napari_espmedsam.model.config import ModelConfig
+    from napari_espmedsam.model.header import CheckpointHeader
 
 _PACKAGES = ("torch", "napari", "numpy", "scikit-image", "tifffile")
 _SIZE = 1024  # px; the size for which the papers print their figures
@@ -89,7 +89,7 @@ def _add_rows(table: Table, name: str, config: ModelConfig) -> None:
 
 
 def _show_checkpoint(console: Console, name: str) -> None:
-    from napari_espmedsam.model.checkpoint import read_header
+    from napari_espmedsam.model.header import read_header
     from napari_espmedsam.model.registry import model_config
     from napari_espmedsam.weights import resolve_checkpoint
 

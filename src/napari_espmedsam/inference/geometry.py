@@ -11,82 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.inference.options import check_values
-from napari_espmedsam.inference.request import (
-    MAX_SCALE,
-    MIN_SCALE,
-    SegmentRequest,
-    check_one_scale,
-)
+from napari_espmedsam.inference.scale import check_used, resolve_scale
 from napari_espmedsam.inference.tiling import GRID, TileGrid, TileSpec, make_grid
 
 if TYPE_CHECKING:
-    from napari_espmedsam.model.checkpoint import InputSpec
+    from napari_espmedsam.model.header import InputSpec
 
 MIN_MODEL_SIDE = 16
 MAX_MODEL_PIXELS = 2**28  # 16384 x 16384: 1 GB of float32 grey, 3 GB of RGB
 
 Floats = npt.NDArray[np.float32]
-
-
-def resolve_scale(
-    spec: InputSpec,
-    *,
-    scale: float | None = None,
-    diameter: float | None = None,
-    pixel_size: float | None = None,
-) -> float:
-    """Say how many model pixels one image pixel becomes.
-
-    Parameters
-    ----------
-    spec : InputSpec
-        What the checkpoint was trained for.
-    scale : float, optional
-        The answer itself.
-    diameter : float, optional
-        Typical object diameter in image px: ``spec.diameter / diameter``.
-    pixel_size : float, optional
-        Micrometres per image px: ``pixel_size / spec.pixel_size``.
-
-    Returns
-    -------
-    float
-        From 0.05 to 20; ``spec.scale`` when nothing is given.
-
-    Raises
-    ------
-    InputError
-        If more than one is given, the checkpoint does not know the object diameter or pixel size
-        of its training, or the scale is out of range.
-    """
-    named = {"scale": scale, "diameter": diameter, "pixel_size": pixel_size}
-    check_values(SegmentRequest, **named)
-    check_one_scale(**named)
-    if diameter is not None:
-        return _within_limits(_trained(spec.diameter, "diameter") / diameter, "diameter", diameter)
-    if pixel_size is not None:
-        factor = pixel_size / _trained(spec.pixel_size, "pixel_size")
-        return _within_limits(factor, "pixel_size", pixel_size)
-    return spec.scale if scale is None else float(scale)
-
-
-def _within_limits(scale: float, name: str, value: float) -> float:
-    if not MIN_SCALE <= scale <= MAX_SCALE:
-        raise InputError(
-            f"{name}={value:g} gives a scale of {scale:.3g}, outside {MIN_SCALE} to "
-            f"{MAX_SCALE:g}. Check the value and its unit."
-        )
-    return float(scale)
-
-
-def _trained(value: float | None, name: str) -> float:
-    if value is None:
-        raise InputError(
-            f"{name} is given, and this checkpoint does not say which {name} it was trained for. "
-            "Set scale= instead."
-        )
-    return value
 
 
 @dataclass(frozen=True)
@@ -149,10 +83,10 @@ def plan_geometry(
     spec : InputSpec
         The checkpoint's geometry, size and scale.
     scale, diameter, pixel_size : float, optional
-        See :func:`resolve_scale`. For tiled checkpoints only.
+        See :func:`~napari_espmedsam.inference.scale.resolve_scale`. For tiled input only.
     tile : TileSpec, optional
         Tile size and halo instead of the trained size with the default halo. For tiled
-        checkpoints only.
+        input only.
 
     Raises
     ------
@@ -160,7 +94,7 @@ def plan_geometry(
         If an option does not suit the checkpoint, or the plane becomes too small or too large.
     """
     if spec.geometry == "whole":
-        _refuse_for_whole(spec, scale=scale, diameter=diameter, pixel_size=pixel_size, tile=tile)
+        check_used(spec, scale=scale, diameter=diameter, pixel_size=pixel_size, tile=tile)
         square = (spec.size, spec.size)
         return PlaneGeometry(image_shape, square, None, None, make_grid(_padded(square), None))
     factor = resolve_scale(spec, scale=scale, diameter=diameter, pixel_size=pixel_size)
@@ -186,15 +120,6 @@ def _cv2_resize(plane: Floats, shape: tuple[int, int], method: int) -> Floats:
 
 def _padded(shape: tuple[int, int]) -> tuple[int, int]:
     return -(-shape[0] // GRID) * GRID, -(-shape[1] // GRID) * GRID
-
-
-def _refuse_for_whole(spec: InputSpec, **options: float | TileSpec | None) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise InputError(
-            f"{given[0]} is given, and this checkpoint sees each plane as a whole, resized to "
-            f"{spec.size} x {spec.size} px, so it has no effect. Leave it out."
-        )
 
 
 def _check_model_shape(

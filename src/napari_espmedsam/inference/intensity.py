@@ -16,7 +16,7 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.image import PlaneStack
 
 if TYPE_CHECKING:
-    from napari_espmedsam.model.checkpoint import InputSpec
+    from napari_espmedsam.model.header import InputSpec
 
 _SAMPLE_PLANES = 16
 _SAMPLE_PIXELS = 2**22  # of the whole image; a plane of 2048 x 2048 is read in full

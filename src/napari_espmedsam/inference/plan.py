@@ -15,7 +15,7 @@ from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.tiling import TileSpec
 
 if TYPE_CHECKING:
-    from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
+    from napari_espmedsam.model.header import CheckpointHeader, InputSpec
 
 
 @dataclass(frozen=True, eq=False)

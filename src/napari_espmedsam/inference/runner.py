@@ -17,7 +17,7 @@ from napari_espmedsam.errors import DeviceError, InputError
 from napari_espmedsam.model.output import Features
 
 if TYPE_CHECKING:
-    from napari_espmedsam.model.checkpoint import InputSpec
+    from napari_espmedsam.model.header import InputSpec
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 

@@ -36,7 +36,7 @@ from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
+    from napari_espmedsam.model.header import CheckpointHeader, InputSpec
     from napari_espmedsam.model.output import Features
 
 Event = TileDone | PlaneResult

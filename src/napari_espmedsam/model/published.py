@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import CheckpointError, ModalityError
-from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, load_strict
+from napari_espmedsam.model.checkpoint import load_strict
 from napari_espmedsam.model.config import PUBLISHED_MODALITIES, ModelConfig
+from napari_espmedsam.model.header import CheckpointHeader, InputSpec
 from napari_espmedsam.model.registry import build, model_config
 
 #: SAM's pixel mean; the released code divides by it as well, in place of the deviation.

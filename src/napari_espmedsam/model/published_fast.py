@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
+from napari_espmedsam.model.header import CheckpointHeader, InputSpec
 from napari_espmedsam.model.published import (
     esp_from_state,
     finish_import,

@@ -152,7 +152,7 @@ def _is_last(step: TileDone | PlaneResult) -> bool:
 def read_modalities(path: str) -> tuple[str, tuple[str, ...], Exception | None]:
     """Read what a weight file offers: its path, its modalities, and what is wrong with it."""
     try:
-        from napari_espmedsam.model.checkpoint import read_header
+        from napari_espmedsam.model.header import read_header
 
         return path, read_header(resolve_checkpoint(path)).modalities, None
     except Exception as error:  # shown by the form, which stays alive

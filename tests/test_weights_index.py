@@ -15,11 +15,12 @@ from napari_espmedsam.errors import CheckpointError
 from napari_espmedsam.weights import (
     DEFAULT_CHECKPOINT,
     WeightEntry,
+    describe_licence,
     list_checkpoints,
     resolve_checkpoint,
 )
 
-MAX_BYTES = 32 * 2**20
+MAX_BYTES = 60_000_000
 ENTRIES = list_checkpoints()
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -59,6 +60,8 @@ def test_header_agrees_with_the_index(entry: WeightEntry) -> None:
 @each_entry
 def test_entry_is_complete(entry: WeightEntry) -> None:
     assert entry.modalities
+    assert all(entry.targets)
+    assert len(entry.targets) == len(entry.modalities)
     assert entry.licence
     assert entry.summary.endswith(".")
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", entry.name)
@@ -69,10 +72,32 @@ def test_model_card_exists(entry: WeightEntry) -> None:
     assert entry.name in (entry.path.with_suffix(".md")).read_text(encoding="utf-8")
 
 
+@each_entry
+def test_weights_for_research_only_say_so(entry: WeightEntry) -> None:
+    card = (entry.path.with_suffix(".md")).read_text(encoding="utf-8")
+    restricted = "research only" in describe_licence(entry.licence)
+    for text in (entry.summary, card):
+        assert ("research only" in text.lower()) == restricted
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected"),
+    [
+        ("Apache-2.0", "Apache-2.0"),
+        ("CC-BY-4.0", "CC-BY-4.0"),
+        ("CC-BY-NC-SA-4.0", "CC-BY-NC-SA-4.0 (research only)"),
+        ("cc-by-nc-4.0", "cc-by-nc-4.0 (research only)"),
+        ("NCSA", "NCSA"),  # a permissive one
+    ],
+)
+def test_licences_say_what_they_mean(licence: str, expected: str) -> None:
+    assert describe_licence(licence) == expected
+
+
 @pytest.fixture
 def small_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Replace the index by one with a file that is there and one that is missing."""
-    row = {"modalities": ["m"], "sha256": None, "licence": "Apache-2.0", "summary": "s"}
+    row = {"modalities": {"m": "t"}, "sha256": None, "licence": "Apache-2.0", "summary": "s"}
     rows = [row | {"name": name, "file": f"{name}.safetensors"} for name in ("here", "gone")]
     (tmp_path / "here.safetensors").write_bytes(b"")
     index = tmp_path / "index.json"

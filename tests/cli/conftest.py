@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,25 +31,36 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of a model that runs in milliseconds and knows two modalities."""
+    spec = {"geometry": "tiled", "size": 64, "scale": 1.0, "diameter": 20.0}
+    return _save(tmp_path_factory.mktemp("weights"), ("microscopy", "dermoscopy"), spec)
+
+
+@pytest.fixture(scope="session")
+def whole_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a model that sees images as a whole and knows one modality."""
+    spec = {"geometry": "whole", "size": 64}
+    return _save(tmp_path_factory.mktemp("weights"), ("dermoscopy",), spec)
+
+
+def _save(folder: Path, modalities: tuple[str, ...], spec: dict[str, Any]) -> Path:
+    """Write the tiny model with random weights."""
     import torch
 
     from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
     from napari_espmedsam.model.registry import create_model
 
     torch.manual_seed(0)
-    model = create_model("esp_medsam_test", modalities=("microscopy", "dermoscopy"))
-    spec = InputSpec(geometry="tiled", size=64, scale=1.0, diameter=20.0)
+    model = create_model("esp_medsam_test", modalities=modalities)
     header = CheckpointHeader(
         name="tiny",
         architecture="esp_medsam_test",
         config=model.config.model_dump(mode="json"),
         modalities=model.modalities,
-        inputs=dict.fromkeys(model.modalities, spec),
+        inputs=dict.fromkeys(model.modalities, InputSpec(**spec)),
         training={"command": "none, random weights"},
         licence="CC0-1.0",
     )
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    return save_checkpoint(path, model, header)
+    return save_checkpoint(folder / "tiny.safetensors", model, header)
 
 
 @pytest.fixture

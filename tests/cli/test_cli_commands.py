@@ -160,7 +160,9 @@ def test_planes_are_parsed() -> None:
 def test_models_lists_the_index(run: Run) -> None:
     result = run("models")
     assert result.exit_code == 0
-    assert re.search("espmedsam-microscopy +microscopy +Apache-2.0", result.stdout)
+    licence = re.escape("CC-BY-NC-SA-4.0 (research only)")
+    assert re.search(f"espmedsam +microscopy: cell nuclei +{licence}", result.stdout)
+    assert re.search("^ +xray: lungs", result.stdout, re.MULTILINE)
 
 
 def test_info_of_a_checkpoint(run: Run, checkpoint: Path) -> None:
@@ -168,7 +170,7 @@ def test_info_of_a_checkpoint(run: Run, checkpoint: Path) -> None:
     assert result.exit_code == 0, result.output
     for expected in ("tiny", "CC0-1.0", "esp_medsam_test", "none, random weights", "Device: "):
         assert expected in result.stdout
-    assert "scale 1.0" in result.stdout
+    assert re.search(r"dermoscopy: .*scale 1.0.*threshold 0.5", result.stdout)
 
 
 @pytest.mark.parametrize("name", ["no_such_model", "no/such.safetensors"])

@@ -238,6 +238,33 @@ def test_a_modality_that_the_model_lacks(segment: Run, tmp_path: Path, image: Pa
     assert _written(tmp_path) == []
 
 
+def test_a_modality_that_must_be_chosen_is_asked_for_before_the_model_is_loaded(
+    run: Run, tmp_path: Path, image: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_espmedsam import Segmenter
+
+    monkeypatch.setattr(Segmenter, "from_checkpoint", lambda **_: pytest.fail("loaded"))
+    result = run("segment", image, "-o", tmp_path / "out", "--model", checkpoint)
+    assert result.exit_code == 2
+    assert re.search("No modality is given.*'tiny'.*microscopy, dermoscopy", result.stderr)
+    assert _written(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("diameter", 20), ("pixel-size", 0.5), ("scale", 2), ("tile", 64)]
+)
+def test_a_setting_without_effect_is_refused_once_for_all_files(
+    run: Run, tmp_path: Path, image: Path, whole_checkpoint: Path, option: str, value: float
+) -> None:
+    fixed = ("-o", tmp_path / "out", "--model", whole_checkpoint, f"--{option}", value)
+    result = run("segment", image, image, *fixed)
+    assert result.exit_code == 2
+    name = option.replace("-", "_")
+    assert re.match(rf"Error: {name} is given, and .* as a whole.* Leave it out\.", result.stderr)
+    assert len(result.stderr.splitlines()) == 1
+    assert _written(tmp_path) == []
+
+
 @pytest.mark.parametrize("kind", ["truncated", "text", "foreign", "missing", "pth", "unknown"])
 def test_bad_checkpoints(
     run: Run, tmp_path: Path, image: Path, checkpoint: Path, kind: str

@@ -17,15 +17,17 @@ _SUFFIX = ".safetensors"
 
 def list_models() -> None:
     """List the weights that come with the package."""
-    from napari_espmedsam.weights import list_checkpoints
+    from napari_espmedsam.weights import describe_licence, list_checkpoints
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "modalities", "licence", "file", "summary"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("name", "modality: finds", "licence", "file", "summary"):
+        table.add_column(heading, overflow="fold", no_wrap=heading.startswith("modality"))
     for entry in list_checkpoints():
         there = entry.path.is_file()
         size = f"{entry.path.stat().st_size / 1e6:.1f} MB" if there else "missing"
-        row = (entry.name, ", ".join(entry.modalities), entry.licence, size, entry.summary)
+        pairs = zip(entry.modalities, entry.targets, strict=True)
+        found = "\n".join(f"{modality}: {target}" for modality, target in pairs)
+        row = (entry.name, found, describe_licence(entry.licence), size, entry.summary)
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 

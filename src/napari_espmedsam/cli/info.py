@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_espmedsam import __version__
+from napari_espmedsam.weights import describe_licence, resolve_checkpoint
 
 if TYPE_CHECKING:
     from napari_espmedsam.model.config import ModelConfig
@@ -91,7 +92,6 @@ def _add_rows(table: Table, name: str, config: ModelConfig) -> None:
 def _show_checkpoint(console: Console, name: str) -> None:
     from napari_espmedsam.model.header import read_header
     from napari_espmedsam.model.registry import model_config
-    from napari_espmedsam.weights import resolve_checkpoint
 
     path = resolve_checkpoint(name)
     header = read_header(path)
@@ -109,13 +109,11 @@ def _describe(header: CheckpointHeader) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": header.name,
         "architecture": header.architecture,
-        "licence": header.licence,
-        "threshold": header.threshold,
+        "licence": describe_licence(header.licence),
     }
     for modality, spec in header.inputs.items():
-        described[modality] = ", ".join(
-            f"{key} {value}" for key, value in spec.model_dump().items() if value is not None
-        )
+        known = spec.model_dump(exclude_none=True) | {"threshold": header.threshold_for(modality)}
+        described[modality] = ", ".join(f"{key} {value}" for key, value in known.items())
     for key, value in header.training.items():
         text = str(value)
         described[f"training {key}"] = text if len(text) < 200 else f"{text[:200]} ..."

@@ -67,18 +67,28 @@ def segment(
 
 
 def load_segmenter(request: SegmentRequest) -> Segmenter:
-    """Load the model of a request and check its modality.
+    """Load the model of a request, once its header says that it suits the request.
 
     Raises
     ------
-    CheckpointError, DeviceError, ModalityError
+    CheckpointError, DeviceError
         See ``Segmenter``.
+    InputError, ModalityError
+        If no modality is given where there are several, the model lacks it, or a setting has no
+        effect on it. That takes no time, and is said once and not for every file.
     """
+    from napari_espmedsam.inference.plan import resolve_modality
+    from napari_espmedsam.inference.scale import SCALE_OPTIONS, check_used
+    from napari_espmedsam.model.header import read_header
+    from napari_espmedsam.weights import resolve_checkpoint
+
+    header = read_header(resolve_checkpoint(request.checkpoint))
+    spec = header.inputs[resolve_modality(header, request.modality)]
+    check_used(spec, **{name: getattr(request, name) for name in SCALE_OPTIONS})
+
     from napari_espmedsam.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.from_checkpoint(**request.model_options())
-    segmenter.input_spec(request.modality)
-    return segmenter
+    return Segmenter.from_checkpoint(**request.model_options())
 
 
 def _segment_file(

@@ -31,7 +31,8 @@ class SegmentRequest:
     modality: str | None = option(
         None,
         label="Modality",
-        help="Kind of image, one of those that the model was trained for.",
+        help="Kind of image, one of those that the model was trained for "
+        "(`napari-espmedsam models` lists them, and what is found in each).",
         auto="the model's only modality",
     )
     output: str = same_option(PostProcess, "output")

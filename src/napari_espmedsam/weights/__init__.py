@@ -13,7 +13,7 @@ from pathlib import Path
 
 from napari_espmedsam.errors import CheckpointError
 
-DEFAULT_CHECKPOINT = "espmedsam-microscopy"
+DEFAULT_CHECKPOINT = "espmedsam"
 """Name of the weights that are used when nothing is asked for."""
 
 _FOLDER = Path(__file__).parent
@@ -32,6 +32,8 @@ class WeightEntry:
         What :func:`resolve_checkpoint`, the command line and the widget accept.
     modalities : tuple of str
         Modalities that the weights were trained for, in the order of their bags.
+    targets : tuple of str
+        What is found in each modality, in the same order: ``"cell nuclei"``.
     sha256 : str
         Hash of the file, 64 hexadecimal digits; empty while the file is not released.
     licence : str
@@ -44,6 +46,7 @@ class WeightEntry:
 
     name: str
     modalities: tuple[str, ...]
+    targets: tuple[str, ...]
     sha256: str
     licence: str
     path: Path
@@ -83,6 +86,22 @@ def resolve_checkpoint(name_or_path: str | Path = DEFAULT_CHECKPOINT) -> Path:
             "Install napari-espmedsam again, or pass the path of a .safetensors file."
         )
     return entry.path
+
+
+def describe_licence(licence: str) -> str:
+    """Name a licence of weights for a list or a form, with what it means for the user.
+
+    Parameters
+    ----------
+    licence : str
+        SPDX identifier.
+
+    Returns
+    -------
+    str
+        The identifier; the non-commercial ones of Creative Commons with "(research only)".
+    """
+    return f"{licence} (research only)" if "NC" in licence.upper().split("-") else licence
 
 
 def _find(name: str) -> WeightEntry | None:
@@ -133,6 +152,7 @@ def _read_index(path: Path) -> tuple[WeightEntry, ...]:
         WeightEntry(
             name=row["name"],
             modalities=tuple(row["modalities"]),
+            targets=tuple(row["modalities"].values()),
             sha256=row["sha256"] or "",
             licence=row["licence"],
             path=path.parent / row["file"],

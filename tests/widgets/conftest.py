@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from safetensors.numpy import save_file
 
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.request import SegmentRequest
@@ -49,6 +51,7 @@ class FakeSegmenter:
     closed: bool = False
     loads: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
+    settings: list[dict[str, Any]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     device: Any = field(
         default_factory=lambda: SimpleNamespace(device="cpu", reason="The CPU: a test.")
@@ -79,6 +82,7 @@ class FakeSegmenter:
         **rest: Any,
     ) -> Iterator[TileDone | PlaneResult]:
         self.calls.append({"modality": modality, "axes": axes, "channel": channel, "rgb": rgb})
+        self.settings.append(rest)
         self.threads.add(threading.get_ident())
         stack = PlaneStack.from_array(image, axes, channel=channel, rgb=rgb)
         wanted = range(len(stack)) if planes is None else planes
@@ -106,14 +110,42 @@ def fake() -> FakeSegmenter:
     return FakeSegmenter()
 
 
+MODALITIES: dict[str, dict[str, Any]] = {
+    "microscopy": {"geometry": "tiled", "size": 64, "diameter": 30.0, "pixel_size": 0.5},
+    "dermoscopy": {"geometry": "whole", "size": 96},
+    "fundus": {"geometry": "tiled", "size": 64, "scale": 2.0},
+}
+
+
 @pytest.fixture
-def weights(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def write_weights(tmp_path: Path) -> Callable[[str, Iterable[str], str], Path]:
+    """Return a function that writes a file with a header and no model: all that a form reads."""
+
+    def write(name: str, modalities: Iterable[str], licence: str) -> Path:
+        names = list(modalities)
+        header = {
+            "format_version": 1,
+            "name": name,
+            "architecture": "esp_medsam_test",
+            "config": {"modalities": names},
+            "modalities": names,
+            "inputs": {each: MODALITIES[each] for each in names},
+            "licence": licence,
+        }
+        path = tmp_path / f"{name}.safetensors"
+        save_file({"nothing": np.zeros(1)}, path, {"napari-espmedsam": json.dumps(header)})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def weights(write_weights: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put a file where the default weights are expected; a fake segmenter never reads it."""
     import napari_espmedsam.widgets.pickers as pickers
     import napari_espmedsam.widgets.segment as segment
 
-    path = tmp_path / "default.safetensors"
-    path.write_bytes(b"")
+    path = write_weights("default", MODALITIES, "CC-BY-NC-SA-4.0")
     for module in (pickers, segment):
         monkeypatch.setattr(module, "resolve_checkpoint", lambda _name: path)
     return path

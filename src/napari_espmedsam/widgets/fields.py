@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -67,20 +67,32 @@ class Field:
         """
         raise NotImplementedError
 
+    def set_unused(self, reason: str) -> None:
+        """Turn the editor off and say why in its tooltip; ``""`` turns it on again."""
+        text = tooltip(self.info, unused=reason)
+        for widget in (self.label, self.editor):
+            widget.setEnabled(not reason)
+            widget.setToolTip(text)
+
     def reset(self) -> None:
         """Return to the option's default."""
         self.value = self.info.default
 
 
 class NumberField(Field):
-    """A number; an optional one shows a word at 0, which stands for None."""
+    """A number; an optional one shows a word at 0, which stands for None.
+
+    While it is turned off it gives None, and it keeps its number for when it is turned on again.
+    """
 
     def __init__(self, info: OptionInfo) -> None:
         self._spin = _new_spin(info)
+        self._word = "auto"
+        self._kept: float | None = None  # the number, while the field is turned off
         self._spin.setSingleStep(_step(info))
         self._spin.setRange(0 if info.optional else _number(info, info.minimum or 0), _top(info))
         if info.optional:
-            self._spin.setSpecialValueText("auto")
+            self._spin.setSpecialValueText(self._word)
         if info.unit:
             self._spin.setSuffix(f" {info.unit}")
         self._spin.setKeyboardTracking(True)
@@ -97,7 +109,22 @@ class NumberField(Field):
 
     @value.setter
     def value(self, value: Any) -> None:
-        self._spin.setValue(0 if value is None else _number(self.info, value))
+        number = 0 if value is None else _number(self.info, value)
+        if self._kept is None:
+            self._spin.setValue(number)
+        else:
+            self._kept = number
+
+    def set_unused(self, reason: str) -> None:
+        """Turn an optional number off and say why, or on again with the number that it had."""
+        super().set_unused(reason)
+        if bool(reason) == (self._kept is not None):
+            return
+        with QSignalBlocker(self._spin):
+            number = self._spin.value() if self._kept is None else self._kept
+            self._kept = number if reason else None
+            self._spin.setSpecialValueText("not used" if reason else self._word)
+            self._spin.setValue(0 if reason else number)
 
     def on_change(self, slot: Callable[..., object]) -> None:
         """Call ``slot`` whenever the number changes."""
@@ -105,6 +132,7 @@ class NumberField(Field):
 
     def set_word(self, word: str) -> None:
         """Set the word that stands for None, e.g. ``"as trained"``."""
+        self._word = word
         self._spin.setSpecialValueText(word)
 
 
@@ -141,9 +169,12 @@ class ChoiceField(Field):
         self._box.currentIndexChanged.connect(slot)
 
 
-def tooltip(info: OptionInfo) -> str:
-    """Return the help of an option, with its range and what its default means."""
-    parts = [info.help]
+def tooltip(info: OptionInfo, *, unused: str = "") -> str:
+    """Return the help of an option, with its range and what its default means.
+
+    For an option that is turned off, ``unused`` is the reason and comes first.
+    """
+    parts = [f"Not used: {unused}.", info.help] if unused else [info.help]
     if info.minimum is not None and info.maximum is not None:
         unit = f" {info.unit}" if info.unit else ""
         parts.append(f"Range: {info.minimum:g} to {info.maximum:g}{unit}.")

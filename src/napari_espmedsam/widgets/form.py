@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QSignalBlocker, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_espmedsam.errors import EspMedSamError, InputError
 from napari_espmedsam.inference.image import PlaneStack, guess_axes
 from napari_espmedsam.inference.options import OptionInfo
 from napari_espmedsam.inference.request import SegmentRequest, request_options
+from napari_espmedsam.inference.scale import SCALE_OPTIONS, unused_options
+from napari_espmedsam.weights import describe_licence
 from napari_espmedsam.widgets.fields import (
     ChoiceField,
     Field,
@@ -32,6 +34,7 @@ from napari_espmedsam.widgets.layers import (
     plane_at,
 )
 from napari_espmedsam.widgets.pickers import ImagePicker, ModelPicker
+from napari_espmedsam.widgets.rows import Rows, form_layout, new_note
 
 _OWN_EDITORS = ("checkpoint", "modality", "planes", "channel", "axes", "rgb")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -87,14 +90,17 @@ class SegmentForm(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._watched: Any = None
+        self._wanted_modality = ""
         options = {info.name: info for info in request_options()}
         self.image = ImagePicker(viewer)
         self.axes = QLineEdit()
-        self.axes_note = QLabel()
-        self.axes_note.setWordWrap(True)
+        self.axes_note = new_note()
         self.channel = QComboBox()
         self.modality = QComboBox()
+        self.modality_note = new_note()
         self.model = ModelPicker()
+        self.licence = new_note()
+        self.licence.setToolTip("Licence of the model's weights. That of the code is another.")
         self.scope = QComboBox()
         self.scope.addItems([_ALL_PLANES, _THIS_PLANE])
         self.fields = {
@@ -109,7 +115,9 @@ class SegmentForm(QWidget):
         """Set everything but the image to its default."""
         for field in self.fields.values():
             field.reset()
+        self._wanted_modality = ""
         self.model.checkpoint = SegmentRequest().checkpoint
+        self.modality.setCurrentIndex(0)
         self.scope.setCurrentText(_ALL_PLANES)
         self._guess_axes()
         self.channel.setCurrentIndex(0)
@@ -183,7 +191,7 @@ class SegmentForm(QWidget):
         self.image.chosen.connect(self._on_image)
         self.axes.textEdited.connect(self._on_axes)
         self.channel.currentIndexChanged.connect(self._on_change)
-        self.modality.currentIndexChanged.connect(self._on_change)
+        self.modality.currentIndexChanged.connect(self._on_modality)
         self.model.chosen.connect(self._on_model)
         self.scope.currentIndexChanged.connect(self._on_change)
         for field in self.fields.values():
@@ -254,35 +262,39 @@ class SegmentForm(QWidget):
                 self.channel.addItem("all, as RGB colours", _COLOURS)
 
     def _on_model(self) -> None:
-        before = self.modality.currentData()
+        """Offer the modalities of a model; the one that the user chose last stays if it can."""
         with QSignalBlocker(self.modality):
             self.modality.clear()
             for name in self.model.modalities:
                 self.modality.addItem(name, name)
-            self.modality.setCurrentIndex(max(self.modality.findData(before), 0))
+            self.modality.setCurrentIndex(max(self.modality.findData(self._wanted_modality), 0))
+        header = self.model.header
+        self.licence.setText("" if header is None else describe_licence(header.licence))
+        self._rows.set_visible(self.licence, header is not None)
+        self._show_modality()
         self.changed.emit()
 
+    def _on_modality(self, _index: int = 0) -> None:
+        self._wanted_modality = self.modality.currentData()
+        self._show_modality()
+        self.changed.emit()
 
-class _Rows:
-    """Rows of a form layout that can be hidden with their captions."""
-
-    def __init__(self, layout: QFormLayout) -> None:
-        self._layout = layout
-        self._labels: dict[int, QLabel] = {}
-
-    def add(self, label: QLabel, editor: QWidget) -> None:
-        """Add one row."""
-        self._layout.addRow(label, editor)
-        self._labels[id(editor)] = label
-
-    def span(self, widget: QWidget) -> None:
-        """Add a row without a caption."""
-        self._layout.addRow(widget)
-
-    def set_visible(self, editor: QWidget, visible: bool) -> None:
-        """Show or hide an editor with its caption."""
-        editor.setVisible(visible)
-        self._labels[id(editor)].setVisible(visible)
+    def _show_modality(self) -> None:
+        """Turn off the settings that the modality has no use for, and say what is found in it."""
+        header, name = self.model.header, self.modality.currentData()
+        spec = None if header is None else header.inputs.get(name)
+        unused = {} if spec is None else unused_options(spec)
+        for option in SCALE_OPTIONS:
+            self.fields[option].set_unused(unused.get(option, ""))
+        notes = [f"Finds {self.model.target(name)}."] if self.model.target(name) else []
+        if spec is not None and spec.geometry == "whole":
+            size = f"{spec.size} x {spec.size} px"
+            notes.append(
+                f"The model sees each plane as a whole, resized to {size}, so diameter, pixel "
+                "size, scale and tiles are not used."
+            )
+        self.modality_note.setText(" ".join(notes))
+        self.modality_note.setVisible(bool(notes))
 
 
 def is_axes(axes: str, ndim: int) -> bool:
@@ -327,30 +339,32 @@ def _make_field(info: OptionInfo) -> Field:
     return number
 
 
-def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> _Rows:
+def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> Rows:
     """Put the editors into rows; what an option calls advanced goes into a folded part."""
     layout = QVBoxLayout(form)
     layout.setContentsMargins(0, 0, 4, 0)
-    rows = _Rows(_form_layout(layout))
+    rows = Rows(form_layout(layout))
     for text, editor, name in (
         ("Image", form.image, ""),
         ("Axes", form.axes, "axes"),
         ("", form.axes_note, ""),
         ("Channel", form.channel, "channel"),
         ("Modality", form.modality, "modality"),
+        ("", form.modality_note, ""),
         ("Model", form.model, "checkpoint"),
+        ("Licence", form.licence, ""),
         ("Scope", form.scope, ""),
     ):
-        label = QLabel(text)
-        if editor is form.axes_note:
+        if not text:
             rows.span(editor)
             continue
+        label = QLabel(text)
         rows.add(label, editor)
         if name:
             label.setToolTip(tooltip(options[name]))
             editor.setToolTip(tooltip(options[name]))
     folded = QWidget()
-    more = _form_layout(folded)
+    more = form_layout(folded)
     more.setContentsMargins(0, 0, 0, 0)
     for field in form.fields.values():
         if field.info.advanced:
@@ -365,13 +379,3 @@ def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> _Rows:
     layout.addWidget(part)
     layout.addStretch()
     return rows
-
-
-def _form_layout(parent: QVBoxLayout | QWidget) -> QFormLayout:
-    layout = QFormLayout()
-    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    if isinstance(parent, QWidget):
-        parent.setLayout(layout)
-    else:
-        parent.addLayout(layout)
-    return layout

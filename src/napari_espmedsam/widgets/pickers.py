@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
-from napari_espmedsam.errors import CheckpointError
+from napari_espmedsam.errors import CheckpointError, EspMedSamError
+from napari_espmedsam.model.header import CheckpointHeader, read_header
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT, list_checkpoints, resolve_checkpoint
 from napari_espmedsam.widgets.fields import ignore_wheel
 
@@ -91,7 +91,7 @@ class ModelPicker(QComboBox):
     chosen : Signal
         Another model is chosen, or more is known of the chosen one.
     file_added : Signal(str)
-        The modalities of this file are wanted: :meth:`set_modalities` or :meth:`set_error`.
+        The header of this file is wanted: :meth:`set_header` or :meth:`set_error`.
     """
 
     chosen = Signal()
@@ -100,16 +100,18 @@ class ModelPicker(QComboBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._last = 0
-        self._modalities: dict[str, tuple[str, ...]] = {}
+        self._targets: dict[str, dict[str, str]] = {}
+        self._headers: dict[str, CheckpointHeader] = {}
         self._errors: dict[str, Exception] = {}
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         ignore_wheel(self)
         for entry in list_checkpoints():
-            self._modalities[entry.name] = entry.modalities
+            self._targets[entry.name] = dict(zip(entry.modalities, entry.targets, strict=True))
             self._insert(entry.name, entry.name, entry.summary)
         self.addItem(_FROM_FILE, None)
         self.checkpoint = DEFAULT_CHECKPOINT
         self._last = self.currentIndex()
+        self._read_bundled()
         self.activated.connect(self._on_activated)
         self.currentIndexChanged.connect(self._on_changed)
 
@@ -123,9 +125,18 @@ class ModelPicker(QComboBox):
         self.setCurrentIndex(max(self.findData(name), 0))
 
     @property
+    def header(self) -> CheckpointHeader | None:
+        """What the model says of itself; None while its file is read, or if it cannot be."""
+        return self._headers.get(self.checkpoint)
+
+    @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities of the model; empty while its file is being read."""
-        return self._modalities.get(self.checkpoint, ())
+        """Modalities of the model; empty where there is no header."""
+        return () if self.header is None else self.header.modalities
+
+    def target(self, modality: str) -> str:
+        """Return what the model finds in a modality; empty for a file of the user."""
+        return self._targets.get(self.checkpoint, {}).get(modality, "")
 
     def check(self) -> None:
         """Check what is known of the chosen file.
@@ -138,7 +149,7 @@ class ModelPicker(QComboBox):
         name = self.checkpoint
         if name in self._errors:
             raise self._errors[name]
-        if name not in self._modalities:
+        if name not in self._headers:
             raise CheckpointError(f"Reading {Path(name).name} …")
         resolve_checkpoint(name)
 
@@ -148,20 +159,31 @@ class ModelPicker(QComboBox):
         if self.findData(name) < 0:
             self._insert(Path(name).name, name, name)
         self._errors.pop(name, None)
-        self._modalities.pop(name, None)
+        self._headers.pop(name, None)
         self.checkpoint = name
         self.file_added.emit(name)
         self.chosen.emit()
 
-    def set_modalities(self, name: str, modalities: Sequence[str]) -> None:
-        """Set what a file offers."""
-        self._modalities[name] = tuple(modalities)
+    def set_header(self, name: str, header: CheckpointHeader) -> None:
+        """Set what a file says of itself."""
+        self._headers[name] = header
         self.chosen.emit()
 
     def set_error(self, name: str, error: Exception) -> None:
         """Set why a file cannot be used."""
         self._errors[name] = error
         self.chosen.emit()
+
+    def _read_bundled(self) -> None:
+        """Read the header of a model of the package: a local file of known size."""
+        name = self.checkpoint
+        if name not in self._targets or name in self._headers:
+            return
+        self._errors.pop(name, None)
+        try:
+            self._headers[name] = read_header(resolve_checkpoint(name))
+        except EspMedSamError as error:  # said by check(); another model can still be chosen
+            self._errors[name] = error
 
     def _insert(self, text: str, name: str, tooltip: str) -> None:
         last = self.findText(_FROM_FILE)
@@ -172,6 +194,7 @@ class ModelPicker(QComboBox):
     def _on_changed(self, index: int) -> None:
         if self.itemData(index) is not None:
             self._last = index
+            self._read_bundled()
             self.chosen.emit()
 
     def _on_activated(self, index: int) -> None:

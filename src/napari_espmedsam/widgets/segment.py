@@ -29,6 +29,7 @@ from qtpy.QtWidgets import (
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.results import PlaneResult, TileDone
+from napari_espmedsam.model.header import CheckpointHeader
 from napari_espmedsam.weights import resolve_checkpoint
 from napari_espmedsam.widgets.activity import ActivityBar
 from napari_espmedsam.widgets.current_run import CurrentRun, count_planes
@@ -44,7 +45,7 @@ from napari_espmedsam.widgets.worker import (
     Ready,
     SegmenterLike,
     load_segmenter,
-    read_modalities,
+    read_file,
     run,
 )
 
@@ -277,18 +278,18 @@ class SegmentWidget(QWidget):
         self.status.setStyleSheet("color: #e8a33d;" if bad else "")
 
     def _read_model_file(self, path: str) -> None:
-        """Read the modalities of a file in a worker: that is where torch is imported."""
-        worker = create_worker(read_modalities, path, _start_thread=False)
+        """Read the header of a file in a worker: the file may lie on a slow disk."""
+        worker = create_worker(read_file, path, _start_thread=False)
         worker.returned.connect(self._on_model_file)
         worker.start()
 
-    def _on_model_file(self, found: tuple[str, tuple[str, ...], Exception | None]) -> None:
-        path, modalities, error = found
-        if error is None:
-            self.form.model.set_modalities(path, modalities)
+    def _on_model_file(self, found: tuple[str, CheckpointHeader | Exception]) -> None:
+        path, header = found
+        if isinstance(header, Exception):
+            self.form.model.set_error(path, header)
+            self._show_error(header)
         else:
-            self.form.model.set_error(path, error)
-            self._show_error(error)
+            self.form.model.set_header(path, header)
 
     def _lay_out(self) -> None:
         scroll = _FormArea(self.form)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.results import PlaneResult, TileDone
+from napari_espmedsam.model.header import CheckpointHeader, read_header
 from napari_espmedsam.weights import resolve_checkpoint
 
 
@@ -149,11 +150,9 @@ def _is_last(step: TileDone | PlaneResult) -> bool:
     return isinstance(step, PlaneResult) and step.plane + 1 == step.n_planes
 
 
-def read_modalities(path: str) -> tuple[str, tuple[str, ...], Exception | None]:
-    """Read what a weight file offers: its path, its modalities, and what is wrong with it."""
+def read_file(path: str) -> tuple[str, CheckpointHeader | Exception]:
+    """Read what a weight file says of itself: its path, and its header or what is wrong."""
     try:
-        from napari_espmedsam.model.header import read_header
-
-        return path, read_header(resolve_checkpoint(path)).modalities, None
+        return path, read_header(resolve_checkpoint(path))
     except Exception as error:  # shown by the form, which stays alive
-        return path, (), error
+        return path, error

@@ -150,7 +150,7 @@ class DistillTask:
         """Name, rule, training and validation images of every source."""
         natural = self.config.natural
         if self.config.term == "common" and natural is not None:
-            return [("natural", natural.input, *natural_images(natural))]
+            return [("natural", natural.input, *natural_images(natural, report))]
         sources = []
         for name, part in self.config.modalities.items():
             samples = load_samples(name, part, check=check, report=report)

@@ -110,11 +110,11 @@ def _describe(header: CheckpointHeader) -> dict[str, Any]:
         "name": header.name,
         "architecture": header.architecture,
         "licence": header.licence,
-        "threshold": header.threshold,
     }
     for modality, spec in header.inputs.items():
         described[modality] = ", ".join(
-            f"{key} {value}" for key, value in spec.model_dump().items() if value is not None
+            [f"threshold {header.threshold_for(modality):g}"]
+            + [f"{key} {value}" for key, value in spec.model_dump().items() if value is not None]
         )
     for key, value in header.training.items():
         text = str(value)

@@ -178,6 +178,21 @@ def evaluate(
 
 
 @app.command()
+def table(
+    csv: Annotated[list[Path], typer.Option(help="Scores that `evaluate` wrote; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Markdown file to write, *.md.")],
+) -> None:
+    """Make the papers' tables from scores, without running a model again."""
+    from training.scores import read_scores, result_file
+    from training.tables import paper_tables
+
+    scores = [score for path in csv for score in read_scores(path)]
+    with result_file(out) as temporary:
+        temporary.write_text(paper_tables(scores), encoding="utf-8")
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
 def cost(
     model: Annotated[
         list[str],

@@ -19,7 +19,7 @@ from training.evaluate import LabelledSet, score_samples
 from training.export import export
 from training.finetune import finetune, load_samples
 from training.prompt_study import evenly_spaced
-from training.run import RECORD, write_json
+from training.run import RECORD, STATE, write_json
 from training.scores import ImageScore, Summary, result_file, write_scores
 from training.study import MEASURES, StudyConfig, row_recipe
 from training.tables import markdown
@@ -155,20 +155,20 @@ def thin_out(sets: Sequence[LabelledSet], limit: int | None) -> list[LabelledSet
 def run_row(
     config: FinetuneConfig, folder: Path, sets: Sequence[LabelledSet], *, report: Report
 ) -> RowResult:
-    """Train, export and measure one row; or read what it reached before."""
+    """Train, export and measure one row; whatever of it is done already is not done again."""
     asked = {
         "recipe": config.model_dump(mode="json"),
         "images": {f"{s.name} {s.split}": [sample.name for sample in s.samples] for s in sets},
     }
     done = folder / RESULT
-    if done.is_file():
-        known = json.loads(done.read_text(encoding="utf-8"))
-        if known["asked"] == asked:
-            report(f"{config.name} is done already")
-            return RowResult(**known["result"])
-    # A first run checks the data; one that goes on need not.
-    finetune(config, folder, resume=(folder / RECORD).is_file(), report=report)
-    export(folder, folder / CHECKPOINT)
+    known = json.loads(done.read_text(encoding="utf-8")) if done.is_file() else {}
+    if known.get("asked") == asked:
+        report(f"{config.name} is done already")
+        return RowResult(**known["result"])
+    if known.get("asked", {}).get("recipe") != asked["recipe"]:
+        # A first run checks the data; one that goes on need not.
+        finetune(config, folder, resume=(folder / RECORD).is_file(), report=report)
+        export(folder, folder / CHECKPOINT)
     loaded = open_model(folder / CHECKPOINT)
     segmenter = Segmenter(loaded.model, loaded.header, loaded.sha256, device=config.device)
     scores: list[ImageScore] = []
@@ -179,6 +179,7 @@ def run_row(
     write_scores(folder / "scores.csv", scores)
     result = RowResult.of(scores, sum(p.numel() for p in loaded.model.parameters()))
     write_json(done, {"asked": asked, "result": vars(result)})
+    (folder / STATE).unlink(missing_ok=True)  # hundreds of MB that a finished row needs no more
     return result
 
 
@@ -198,17 +199,17 @@ def ablation_table(
     lines = [f"{study.title}.", "", *markdown(header, _rows(study, results, printed, several)), ""]
     first = recipes[study.rows[0].name]
     length = f"{first.steps} steps" if first.steps else f"{first.epochs} epochs"
-    counts = ", ".join(f"{m} {n}" for m, n in next(iter(results.values())).n.items())
+    counts = ", ".join(f"n = {n}" for n in next(iter(results.values())).n.values())
     undefined = sum(sum(r.undefined_hd.values()) for r in results.values())
     lines += [
         f"Ours: {length} of {first.batch_size} images each, crops of {first.crop} px, seed "
-        f"{first.seed}; measured on {where} ({counts} images), masks at 1024 x 1024, mean over "
+        f"{first.seed}; measured on {where} ({counts}), masks at 1024 x 1024, mean over "
         "modalities. One run a row: differences of a few points may be chance.",
     ]
     if undefined:
         lines.append(
-            f"HD is undefined where a mask is empty ({undefined} of all answers) and is the mean "
-            "of the others."
+            f"HD is undefined where a mask is empty: {undefined} times in the rows above; it is "
+            "the mean of the others."
         )
     missing = [row.name for row in study.rows if row.name not in results]
     if missing:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import skimage.data
 from pydantic import Field
-from skimage.data import data_dir
 
 from napari_espmedsam.model.config import FrozenModel
 from training.checkpoints import open_segmenter
@@ -27,6 +27,9 @@ from training.teach import TeacherConfig, train_teacher
 
 #: Candidates for the mask threshold, compared on the validation images.
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+#: The photographs that scikit-image is installed with.
+PHOTOGRAPHS = Path(skimage.data.__file__).parent
 
 Settings = dict[str, Any]
 
@@ -60,7 +63,7 @@ def link_configs(
     """
     name = chain.name
     labelled = {**chain.shared, "modalities": chain.modalities}
-    photographs = {"natural": {"folders": [data_dir]}}
+    photographs = {"natural": {"folders": [PHOTOGRAPHS], "limit": 12}}
     adapted = {**chain.teacher_model, "adapted": out / "teacher" / "adapted.safetensors"}
     cache = out / "embeddings"
     return (

@@ -179,6 +179,32 @@ def rescale(image: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.moveaxis(channels, -1, 0))
 
 
+def normalise(images: Tensor, kinds: Tensor, specs: Sequence[InputSpec]) -> Tensor:
+    """Model input of images in [0, 1], by each row's own rule.
+
+    Parameters
+    ----------
+    images : Tensor
+        (B, 3, H, W) float32 in [0, 1].
+    kinds : Tensor
+        (B,) int64 index into ``specs``.
+    specs : sequence of InputSpec
+        Value range, mean and deviation.
+
+    Returns
+    -------
+    Tensor
+        (B, 3, H, W) float32, channels-last in memory.
+    """
+
+    def table(values: list[tuple[float, ...]]) -> Tensor:
+        return torch.tensor(values, device=images.device)[kinds][:, :, None, None]
+
+    gain = table([(s.value_range,) for s in specs])
+    mean, std = table([s.mean for s in specs]), table([s.std for s in specs])
+    return ((images * gain - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
 def squeeze(
     image: NDArray[np.float32], mask: NDArray[np.bool_], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -24,6 +24,7 @@ from napari_espmedsam.model.checkpoint import InputSpec
 from napari_espmedsam.model.esp_medsam import ESPMedSAM
 from napari_espmedsam.model.registry import create_model
 from training.config import ModalityConfig, RunConfig
+from training.data import normalise
 from training.distilled import is_medical, load_distilled
 from training.embeddings import EmbeddingCache, View
 from training.finetune import load_samples
@@ -150,7 +151,7 @@ class DistillTask:
         """Name, rule, training and validation images of every source."""
         natural = self.config.natural
         if self.config.term == "common" and natural is not None:
-            return [("natural", natural.input, *natural_images(natural))]
+            return [("natural", natural.input, *natural_images(natural, report))]
         sources = []
         for name, part in self.config.modalities.items():
             samples = load_samples(name, part, check=check, report=report)
@@ -204,20 +205,10 @@ class DistillTask:
         kinds = torch.tensor([drawn[r][0] for r in rows])
         return torch.stack(images), torch.stack(targets), kinds
 
-    def normalise(self, images: Tensor, kinds: Tensor) -> Tensor:
-        """Student's input of images in [0, 1], by each row's own rule, channels-last in memory."""
-
-        def table(values: list[tuple[float, ...]]) -> Tensor:
-            return torch.tensor(values, device=images.device)[kinds][:, :, None, None]
-
-        gain = table([(s.value_range,) for s in self.specs])
-        mean, std = table([s.mean for s in self.specs]), table([s.std for s in self.specs])
-        return ((images * gain - mean) / std).contiguous(memory_format=torch.channels_last)
-
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean squared error over all entries of the embeddings."""
         images, targets, kinds = batch
-        x = self.normalise(images, kinds)
+        x = normalise(images, kinds, self.specs)
         # Rows of the table are bags: build_student makes one per source, in the same order.
         embedding = model(x, kinds) if self.config.term == "specific" else model(x)
         return {"total": F.mse_loss(embedding.float(), targets)}

@@ -118,5 +118,7 @@ def export(folder: Path, target: Path, *, thresholds: Mapping[str, float] | None
         | ({"started_from": base.name, "before": base.training} if base else {}),
         licence=config.licence,
         thresholds=dict(base.thresholds if base else {}) | dict(thresholds or {}),
+        # What counts where nobody names the modality.
+        threshold=(thresholds or {}).get(model.modalities[0], 0.5),
     )
     return save_checkpoint(target, model, header, half=True)

@@ -26,6 +26,7 @@ from training.data import (
     SampleSet,
     data_root,
     list_samples,
+    normalise,
     read_pair,
     rescale,
     splits_of,
@@ -160,6 +161,7 @@ class FinetuneTask:
         self.model = build_model(config) if model is None else model
         choose_trained(self.model, config)
         self.names = list(config.modalities)
+        self.specs = [m.input for m in config.modalities.values()]
         known: tuple[str, ...] = self.model.modalities  # type: ignore[assignment]
         self.indices = [known.index(name) for name in self.names]
         parts = list(config.modalities.items())
@@ -208,21 +210,10 @@ class FinetuneTask:
         images, masks, kinds = zip(*items, strict=True)
         return torch.stack(images), torch.stack(masks), torch.stack(kinds)
 
-    def normalise(self, images: Tensor, kinds: Tensor) -> Tensor:
-        """Model input of images in [0, 1], by each row's own rule, channels-last in memory."""
-        specs = [m.input for m in self.config.modalities.values()]
-
-        def table(values: list[tuple[float, ...]]) -> Tensor:
-            return torch.tensor(values, device=images.device)[kinds][:, :, None, None]
-
-        gain = table([(s.value_range,) for s in specs])
-        mean, std = table([s.mean for s in specs]), table([s.std for s in specs])
-        return ((images * gain - mean) / std).contiguous(memory_format=torch.channels_last)
-
     def forward(self, model: nn.Module, images: Tensor, kinds: Tensor) -> ModelOutput:
         """Run the model on images in [0, 1]."""
         modality = torch.tensor(self.indices, device=kinds.device)[kinds]
-        x = self.normalise(images, kinds)
+        x = normalise(images, kinds, self.specs)
         if isinstance(self.model, MedFastSAM):
             return model(x, modality, unnormalised=images)
         return model(x, modality)
@@ -246,7 +237,7 @@ class FinetuneTask:
         return {"score": float(np.mean(list(dice.values()))), **dice}
 
     def _dice(self, model: nn.Module, k: int, sample: Sample) -> float:
-        spec = list(self.config.modalities.values())[k].input
+        spec = self.specs[k]
         pixels, truth = read_pair(sample)
         x, truth = model_view(rescale(pixels, spec), truth, spec)
         device = next(model.parameters()).device

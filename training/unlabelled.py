@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -34,9 +34,43 @@ class NaturalConfig(FrozenModel):
     validate_every: int = Field(default=20, ge=2)
     #: Use the first so many images alone.
     limit: int | None = Field(default=None, ge=2)
+    #: Read all images first and leave out those that cannot be used, instead of stopping at one.
+    skip_damaged: bool = False
 
 
-def natural_images(config: NaturalConfig) -> tuple[list[Path], list[Path]]:
+def read_image(path: Path, spec: InputSpec) -> Tensor:
+    """Read an image and rescale it: (3, H, W) uint8.
+
+    Raises
+    ------
+    InputError
+        Naming the file, if it cannot be read, is too small, or is no image of one plane.
+    """
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise InputError(f"{path} cannot be read as an image. Replace or remove it.")
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2RGB)
+    try:
+        rescaled = rescale(pixels, spec)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+    return torch.from_numpy((rescaled * 255).round().astype(np.uint8))
+
+
+def usable(path: Path, spec: InputSpec, report: Callable[[str], None]) -> bool:
+    """Tell whether an image can be read; if not, report why."""
+    try:
+        read_image(path, spec)
+    except InputError as error:
+        report(f"left out: {error}")
+        return False
+    return True
+
+
+def natural_images(
+    config: NaturalConfig, report: Callable[[str], None] = print
+) -> tuple[list[Path], list[Path]]:
     """Training and validation images, by name.
 
     Raises
@@ -46,10 +80,12 @@ def natural_images(config: NaturalConfig) -> tuple[list[Path], list[Path]]:
     """
     found = {path for folder in config.folders for path in folder.rglob("*")}
     paths = sorted(path for path in found if path.suffix.lower() in _SUFFIXES)[: config.limit]
+    if config.skip_damaged:
+        paths = [path for path in paths if usable(path, config.input, report)]
     if len(paths) < 2:
         raise InputError(
-            f"{', '.join(map(str, config.folders))}: found {len(paths)} images ending in one of "
-            f"{', '.join(sorted(_SUFFIXES))}; at least two are needed. Name folders of images."
+            f"{', '.join(map(str, config.folders))}: found {len(paths)} usable images ending in "
+            f"one of {', '.join(sorted(_SUFFIXES))}; two are the least. Name folders of images."
         )
     val = set(paths[config.validate_every - 1 :: config.validate_every] or paths[-1:])
     return [p for p in paths if p not in val], sorted(val)
@@ -82,15 +118,9 @@ class ImageSet:
         Raises
         ------
         InputError
-            If the file cannot be read.
+            If the file cannot be used.
         """
-        path = self.paths[index]
-        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if pixels is None:
-            raise InputError(f"{path} cannot be read as an image. Replace or remove it.")
-        if pixels.ndim == 3:
-            pixels = cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2RGB)
-        image = torch.from_numpy((rescale(pixels, self.spec) * 255).round().astype(np.uint8))
+        image = read_image(self.paths[index], self.spec)
         if index not in self._seen and self._free >= 3 * self.size**2:
             self._free -= 3 * self.size**2
             self._seen[index] = self._look(image)

@@ -16,6 +16,7 @@ from napari_espmedsam.model.registry import create_model
 from training import ablate as ablation
 from training.ablate import RowResult, ablate, ablation_table
 from training.config import FinetuneConfig, load_config
+from training.evaluate import LabelledSet
 from training.finetune import build_model, finetune
 from training.study import StudyConfig, merge, row_recipe
 from training.warm_start import litemedsam_path, trunk_state
@@ -255,6 +256,9 @@ def test_a_study_is_trained_row_by_row_and_goes_on_where_it_stopped(
 
     monkeypatch.setattr(ablation, "finetune", None)  # nothing is left to train
     assert ablate(study, out, report=lambda line: None) == results
+    fewer = [LabelledSet.from_pack("discs", "train", "a")]  # measured anew, not trained
+    assert ablate(study, out, sets=fewer, limit=2, report=lambda line: None)["1"].n == {"a": 2}
+    assert ablate(study, out, report=lambda line: None) == results
     table = (out / "table.md").read_text().splitlines()
     assert table[2].startswith("| row | SPPG | QDMD | Dice (%) |")
     assert table[4].startswith("| 1 |  |  |")
@@ -281,6 +285,6 @@ def test_averages_are_over_modalities_and_undefined_distances_are_counted(study:
     recipes = {row.name: row_recipe(config, row, recipe) for row in config.rows}
     table = ablation_table(config, recipes, {"1": result}, "val")
     assert "| 1 |  |  | 70.00 | 60.00 | 30.00 | 1.23 | 64.49 | 451.43 | 50.00 | 90.00 |" in table
-    assert "3 of all answers" in table
+    assert "3 times in the rows above" in table
     nothing = RowResult({"a": 0.0}, {"a": 0.0}, {"a": None}, {"a": 1}, {"a": 1}, 1)
     assert nothing.average("hd") is None

@@ -279,6 +279,17 @@ def test_flkd_trains_the_distilled_branch(common: DistillConfig, tmp_path: Path)
     assert not (tmp_path / "other").exists()
 
 
+def test_images_that_cannot_be_used_are_left_out_on_request(
+    common: DistillConfig, natural: Path
+) -> None:
+    (natural / "deeper" / "3.png").write_bytes(b"no picture")
+    lines: list[str] = []
+    own = {"folders": [natural], "input": PLAIN, "validate_every": 4, "skip_damaged": True}
+    task = DistillTask(changed(common, natural=own), report=lines.append)
+    assert task.n_images == 6  # seven are left, one of them for validation
+    assert any("left out" in line and "3.png" in line for line in lines)
+
+
 def test_recipes_that_cannot_work_are_refused(
     common: DistillConfig, specific: DistillConfig, tmp_path: Path
 ) -> None:
@@ -292,11 +303,17 @@ def test_recipes_that_cannot_work_are_refused(
         DistillTask(changed(specific, architecture="med_fastsam_test"), report=silent)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match="found 0 images"):
+    with pytest.raises(InputError, match="found 0 usable images"):
         DistillTask(changed(common, natural={"folders": [empty]}), report=silent)
     (empty / "a.png").write_bytes(b"no picture")
     (empty / "b.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"a\.png cannot be read"):
+        DistillTask(changed(common, natural={"folders": [empty]}), report=silent)
+    cv2.imwrite(str(empty / "c.png"), np.zeros((9, 40), np.uint8))
+    (empty / "a.png").unlink()
+    (empty / "b.png").unlink()
+    cv2.imwrite(str(empty / "d.png"), np.zeros((40, 40), np.uint8))
+    with pytest.raises(InputError, match=r"c\.png cannot be used: .*9 x 40"):
         DistillTask(changed(common, natural={"folders": [empty]}), report=silent)
     trunk = {**create_model("esp_medsam_test").config.trunk.model_dump(), "out_channels": 8}
     with pytest.raises(InputError, match="8 channels, that of the teacher"):

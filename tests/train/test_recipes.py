@@ -11,6 +11,7 @@ from training.chain import ChainConfig, link_configs
 from training.config import FinetuneConfig, load_config, parse_config, read_recipe
 from training.distill import DistillConfig
 from training.teach import TeacherConfig
+from training.unlabelled import natural_images
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 LAPTOP = ["microscopy", "six_modalities", "medfastsam", "unet_six", "unet_fast"]
@@ -37,6 +38,7 @@ def test_the_links_of_the_chain_fit(tmp_path: Path) -> None:
     chain = parse_config(read_recipe(CONFIGS / "smoke.toml"), ChainConfig, "smoke.toml")
     teacher, common, specific, student = link_configs(chain, tmp_path)
     assert common.natural is not None
+    assert len(natural_images(common.natural)[0]) > 5  # what scikit-image is installed with
     assert specific.distilled == tmp_path / "common"
     assert specific.teacher.adapted == tmp_path / "teacher" / "adapted.safetensors"
     assert student.distilled == tmp_path / "specific"

@@ -75,7 +75,13 @@ def base_header(config: FinetuneConfig) -> CheckpointHeader | None:
     return read_header(resolve_checkpoint(config.checkpoint))
 
 
-def export(folder: Path, target: Path, *, thresholds: Mapping[str, float] | None = None) -> Path:
+def export(
+    folder: Path,
+    target: Path,
+    *,
+    name: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> Path:
     """Write ``target`` (float16 safetensors) from the best weights in a run folder.
 
     Parameters

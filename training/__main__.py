@@ -130,6 +130,7 @@ def chain(config: Recipe, out: Folder) -> None:
 def export(
     run: Annotated[Path, typer.Option(help="Run folder.")],
     out: Annotated[Path, typer.Option(help="Checkpoint to write, *.safetensors.")],
+    name: Annotated[str | None, typer.Option(help="Instead of the recipe's.")] = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(help="MODALITY=VALUE, chosen on validation data; may be repeated."),
@@ -139,7 +140,7 @@ def export(
     from training import export as exporting
 
     thresholds = exporting.parse_thresholds(threshold or [])
-    typer.echo(f"wrote {exporting.export(run, out, thresholds=thresholds)}")
+    typer.echo(f"wrote {exporting.export(run, out, name=name, thresholds=thresholds)}")
 
 
 @app.command()

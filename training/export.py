@@ -75,7 +75,13 @@ def base_header(config: FinetuneConfig) -> CheckpointHeader | None:
     return read_header(resolve_checkpoint(config.checkpoint))
 
 
-def export(folder: Path, target: Path, *, thresholds: Mapping[str, float] | None = None) -> Path:
+def export(
+    folder: Path,
+    target: Path,
+    *,
+    name: str | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> Path:
     """Write ``target`` (float16 safetensors) from the best weights in a run folder.
 
     Parameters
@@ -84,6 +90,8 @@ def export(folder: Path, target: Path, *, thresholds: Mapping[str, float] | None
         Run folder of :func:`training.finetune.finetune`.
     target : Path
         ``*.safetensors``.
+    name : str, optional
+        Of the checkpoint, instead of the recipe's.
     thresholds : mapping of str to float, optional
         Mask probability threshold by modality, chosen on validation data; 0.5 where it is silent.
 
@@ -109,7 +117,7 @@ def export(folder: Path, target: Path, *, thresholds: Mapping[str, float] | None
     inputs = dict(base.inputs) if base else {}
     inputs |= {name: m.input for name, m in config.modalities.items()}
     header = CheckpointHeader(
-        name=config.name,
+        name=name or config.name,
         architecture=config.architecture,
         config=model.config.model_dump(mode="json"),
         modalities=model.modalities,

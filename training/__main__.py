@@ -165,9 +165,10 @@ def evaluate(
     """Measure checkpoints: Dice and IoU at the images' own size; Dice, IoU and HD at 1024."""
     from training.comparison import evaluate_models
 
+    sets = labelled_sets(pack or [], manifest or [], split)
     evaluate_models(
         segmenters(checkpoint),
-        labelled_sets(pack or [], manifest or [], split),
+        sets,
         modality=modality,
         thresholds=threshold or (),
         csv=csv,

@@ -72,6 +72,6 @@ def test_mistakes_become_one_sentence(
     assert "Traceback" not in shown
     assert not (tmp_path / "run").exists()
     with pytest.raises(EspMedSamError, match="--pack or --manifest"):
-        _run("evaluate", "--checkpoint", "espmedsam-microscopy")
+        _run("evaluate", "--checkpoint", "espmedsam")
     with pytest.raises(EspMedSamError, match="MODALITY=VALUE"):
         _run("export", "--run", tmp_path, "--out", tmp_path / "x", "--threshold", "0.4")

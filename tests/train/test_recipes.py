@@ -14,7 +14,8 @@ from training.teach import TeacherConfig
 from training.unlabelled import natural_images
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
-LAPTOP = [path.stem for path in sorted(CONFIGS.glob("*.toml")) if path.stem != "smoke"]
+OTHER_KINDS = {"smoke", "mmdkd_specific"}
+LAPTOP = [path.stem for path in sorted(CONFIGS.glob("*.toml")) if path.stem not in OTHER_KINDS]
 #: Kept for the final score.
 UNSEEN = {"ph2", "monuseg2018_test"}
 
@@ -32,6 +33,13 @@ def test_the_papers_recipes_are_valid(path: Path) -> None:
     kinds = {"teacher": TeacherConfig, "esp_medsam": FinetuneConfig, "med_fastsam": FinetuneConfig}
     recipe = load_config(path, kinds.get(path.stem, DistillConfig))
     assert (recipe.batch_size, recipe.epochs, recipe.optimiser.name) == (4, 200, "adam")
+
+
+def test_the_laptop_distillation_teaches_the_bags_of_the_recipe_that_follows() -> None:
+    bags = load_config(CONFIGS / "mmdkd_specific.toml", DistillConfig)
+    masks = load_config(CONFIGS / "six_modalities.toml", FinetuneConfig)
+    assert bags.modalities == masks.modalities
+    assert bags.size == masks.crop
 
 
 def test_the_links_of_the_chain_fit(tmp_path: Path) -> None:

@@ -184,10 +184,20 @@ class FinetuneConfig(RunConfig):
 Config = TypeVar("Config", bound=FrozenModel)
 
 
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy of ``base`` with the leaves of ``change`` put in, table by table."""
+    out = dict(base)
+    for key, value in change.items():
+        known = out.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        out[key] = merge(known, value) if both else value  # type: ignore[arg-type]
+    return out
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """Settings of a TOML file, on top of those of the file that its key ``base`` names.
 
-    A top-level key or table of the file replaces the base's as a whole.
+    Tables are merged key by key, at any depth; a key of the file replaces the base's.
 
     Raises
     ------
@@ -208,7 +218,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{current} is no valid TOML: {error}") from error
         base = raw.pop("base", None)
-        settings = {**raw, **settings}
+        settings = merge(raw, settings)
         current = current.parent / base if base else None
     return settings
 

@@ -6,7 +6,6 @@ switched on and off, and the rows of a table with the paper's figures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic import Field, model_validator
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.model.config import FrozenModel
 from napari_espmedsam.model.registry import list_models, model_config
-from training.config import FinetuneConfig, parse_config
+from training.config import FinetuneConfig, merge, parse_config
 
 Change = dict[str, Any]
 
@@ -69,16 +68,6 @@ class StudyConfig(FrozenModel):
             if unknown := set(row.paper) - set(MEASURES):
                 raise ValueError(f"row {row.name} has unknown measures {sorted(unknown)}")
         return self
-
-
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> Change:
-    """Copy of ``base`` with the leaves of ``change`` put in, table by table."""
-    out = dict(base)
-    for key, value in change.items():
-        known = out.get(key)
-        both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        out[key] = merge(known, value) if both else value  # type: ignore[arg-type]
-    return out
 
 
 def row_recipe(

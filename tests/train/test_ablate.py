@@ -15,10 +15,10 @@ from napari_espmedsam.model.published import read_pickled_state
 from napari_espmedsam.model.registry import create_model
 from training import ablate as ablation
 from training.ablate import RowResult, ablate, ablation_table
-from training.config import FinetuneConfig, load_config
+from training.config import FinetuneConfig, load_config, merge
 from training.evaluate import LabelledSet
 from training.finetune import build_model, finetune
-from training.study import StudyConfig, merge, row_recipe
+from training.study import StudyConfig, row_recipe
 from training.warm_start import litemedsam_path, trunk_state
 
 STUDIES = Path(__file__).resolve().parents[2] / "training" / "configs" / "ablate"

@@ -70,7 +70,8 @@ def load_samples(
     if config.limit is not None:
         by_split = [[s for s in samples if s.split == split] for split in ("train", "val", "test")]
         samples = [s for part in by_split for s in part[: config.limit]]
-    if check and config.check:
+    # What is left out must be the same in every process, and after a resume.
+    if config.skip_damaged or (check and config.check):
         samples = check_samples(samples, skip_damaged=config.skip_damaged, report=report)
     return [s for s in samples if s.split != "test"]
 

@@ -335,8 +335,10 @@ def test_training_refuses_leaks_and_damaged_pairs(
         finetune(_from_manifest(recipe, path), tmp_path / "no", report=lines.append)
     assert any("im1" in line for line in lines)
     config = _from_manifest(recipe, path, skip_damaged=True)
-    finetune(config, tmp_path / "yes", report=lines.append)
-    assert any("microscopy 1 + 1" in line for line in lines)
+    for resume in (False, True):
+        lines.clear()
+        finetune(config, tmp_path / "yes", resume=resume, report=lines.append)
+        assert any("microscopy 1 + 1" in line for line in lines)
 
 
 PAPERS = sorted(

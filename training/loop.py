@@ -224,7 +224,13 @@ def train_step(
     batches: list[Batch],
     config: RunConfig,
 ) -> dict[str, float]:
-    """One optimiser step on this process's micro-batches; returns the mean losses."""
+    """One optimiser step on this process's micro-batches; returns the mean losses.
+
+    Raises
+    ------
+    InputError
+        If the gradient is not finite; the weights are then still the last good ones.
+    """
     set_train_mode(task.model, config.batch_norm)
     optimiser.zero_grad(set_to_none=True)
     rows = sum(len(batch[0]) for batch in batches)
@@ -237,7 +243,15 @@ def train_step(
             fabric.backward(losses["total"] * share)
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + share * float(value.detach())
-    fabric.clip_gradients(model, optimiser, max_norm=config.optimiser.clip_norm)
+    norm = fabric.clip_gradients(
+        model, optimiser, max_norm=config.optimiser.clip_norm, error_if_nonfinite=False
+    )
+    if norm is None or not math.isfinite(norm):
+        raise InputError(
+            f"The gradient is {norm} at a loss of {means['total']}: the run has diverged. Lower "
+            f'optimiser.lr ({config.optimiser.lr:g}), or set precision = "float32". The last saved '
+            "state and the best weights are in the run folder."
+        )
     optimiser.step()
     return means
 
@@ -302,12 +316,6 @@ def fit(
     for step, micro in iterate_steps(batches, run.step, total, config.workers):
         torch.manual_seed(config.seed * 1_000_003 + step)  # for layers that draw, if any
         losses = train_step(fabric, task, model, optimiser, micro, config)
-        if not math.isfinite(losses["total"]):
-            raise InputError(
-                f"The loss is {losses['total']} at step {step + 1}: the run has diverged. Lower "
-                f'optimiser.lr ({config.optimiser.lr:g}), or set precision = "float32". The last '
-                "saved state and the best weights are in the run folder."
-            )
         run.schedule.step()
         run.average.update_parameters(task.model)
         run.step = step + 1

@@ -224,7 +224,13 @@ def train_step(
     batches: list[Batch],
     config: RunConfig,
 ) -> dict[str, float]:
-    """One optimiser step on this process's micro-batches; returns the mean losses."""
+    """One optimiser step on this process's micro-batches; returns the mean losses.
+
+    Raises
+    ------
+    InputError
+        If the gradient is not finite; the weights are then still the last good ones.
+    """
     set_train_mode(task.model, config.batch_norm)
     optimiser.zero_grad(set_to_none=True)
     rows = sum(len(batch[0]) for batch in batches)
@@ -237,9 +243,27 @@ def train_step(
             fabric.backward(losses["total"] * share)
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + share * float(value.detach())
-    fabric.clip_gradients(model, optimiser, max_norm=config.optimiser.clip_norm)
+    norm = fabric.clip_gradients(
+        model, optimiser, max_norm=config.optimiser.clip_norm, error_if_nonfinite=False
+    )
+    if norm is None or not math.isfinite(norm):
+        raise InputError(
+            f"The gradient is {norm} at a loss of {means['total']}: the run has diverged. Lower "
+            f'optimiser.lr ({config.optimiser.lr:g}), or set precision = "float32". The last saved '
+            "state and the best weights are in the run folder."
+        )
     optimiser.step()
     return means
+
+
+def validate_average(task: Task, run: Progress, folder: Path, log: SummaryWriter) -> str:
+    """Measure the averaged weights, record the scores, and put them into words."""
+    scores = task.validate(run.average.module)
+    run.record(folder, scores)
+    for name, value in scores.items():
+        log.add_scalar(f"val/{name}", value, run.step)
+    text = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    return f"loss {run.loss:.4f} validation {text}"
 
 
 def fit(
@@ -275,11 +299,11 @@ def fit(
     run = Progress.start(task.model, config, task.n_images)
     if resume and run.load(folder):
         report(f"resumed at step {run.step}")
-    main = fabric.is_global_zero
     total = config.total_steps(task.n_images)
     model, optimiser = fabric.setup(task.model, run.optimiser)
     run.average.to(fabric.device)
     batches = StepBatches(task, config, fabric.global_rank, fabric.world_size)
+    main = fabric.is_global_zero  # the process that reports, measures and saves
     log = SummaryWriter(str(folder / LOGS), purge_step=run.step) if main else None
     bar = tqdm(
         total=total,
@@ -297,21 +321,17 @@ def fit(
         run.step = step + 1
         run.loss += (losses["total"] - run.loss) / min(_SMOOTHING, run.step)
         last = run.step == total
+        due = last or run.step % config.validate_every == 0
         bar.update()
         bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
-        if main and log is not None:
+        if log is not None:
             for name, value in losses.items():
                 log.add_scalar(f"loss/{name}", value, run.step)
-            if run.step % config.validate_every == 0 or last:
-                scores = task.validate(run.average.module)
-                run.record(folder, scores)
-                for name, value in scores.items():
-                    log.add_scalar(f"val/{name}", value, run.step)
-                text = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-                report(f"step {run.step}/{total} loss {run.loss:.4f} validation {text}")
-            if run.step % config.save_every == 0 or last:
+            if due:
+                report(f"step {run.step}/{total} {validate_average(task, run, folder, log)}")
+            if last or run.step % config.save_every == 0:
                 run.save(folder)
-        if run.step % config.validate_every == 0 or last:
+        if due:
             fabric.barrier()
     bar.close()
     if log is not None:

@@ -199,6 +199,23 @@ def test_frozen_parts_keep_weights_and_running_statistics(two: FinetuneConfig) -
 
 
 @pytest.mark.usefixtures("pack")
+def test_a_run_that_diverges_stops_with_its_good_state(
+    tmp_path: Path, recipe: FinetuneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = FinetuneTask.loss
+
+    def loss_or_nan(self: FinetuneTask, model: Any, batch: loop.Batch) -> dict[str, torch.Tensor]:
+        losses = loss(self, model, batch)
+        done = (tmp_path / "run" / "state.pt").is_file()  # saved at step 2
+        return {name: value * float("nan") for name, value in losses.items()} if done else losses
+
+    monkeypatch.setattr(FinetuneTask, "loss", loss_or_nan)
+    with pytest.raises(InputError, match="diverged"):
+        finetune(recipe, tmp_path / "run", report=_silent)
+    assert all(w.isfinite().all() for w in _final_weights(tmp_path / "run").values())
+
+
+@pytest.mark.usefixtures("pack")
 def test_everything_frozen_is_an_error(two: FinetuneConfig) -> None:
     task = FinetuneTask(_changed(two, freeze=("*",)))
     with pytest.raises(InputError, match="Nothing is left"):

@@ -151,13 +151,13 @@ class LogitBlender:
         self._stride = grid.tile[0] // height
         axes = zip((grid.rows, grid.columns), grid.tile, grid.plane, strict=True)
         self._weights = [
-            _axis_weights(starts, size, length, grid.overlap, self._stride)
+            axis_weights(starts, size, length, grid.overlap, self._stride)
             for starts, size, length in axes
         ]
         return np.zeros([length // self._stride for length in grid.plane], np.float32)
 
 
-def _axis_weights(
+def axis_weights(
     starts: tuple[int, ...], size: int, length: int, overlap: int, stride: int
 ) -> npt.NDArray[np.float32]:
     """Weights of each tile along one axis, (n tiles, size / stride), that add up to one.

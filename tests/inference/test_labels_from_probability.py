@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,30 @@ def test_memory_layout_does_not_matter(output: str) -> None:
     np.testing.assert_array_equal(to_labels(wide[::2, ::2], post), expected)
 
 
+def test_smoothing_removes_specks_and_keeps_what_is_large() -> None:
+    probability = np.full((60, 80), 0.1, np.float32)
+    probability[20:40, 20:50] = 0.9
+    probability[5, 5] = probability[50, 70:72] = 1.0  # specks
+    probability[30, 30] = 0.0
+    post = PostProcess(output="mask", threshold=0.5, min_size=0, max_hole=0)
+    plain, smooth = to_labels(probability, post), to_labels(probability, replace(post, smoothing=2))
+    assert plain[5, 5]
+    assert not plain[30, 30]
+    assert not smooth[:15].any()
+    assert not smooth[45:].any()
+    assert smooth[30, 30]
+    assert smooth[30, 20:50].all()  # a straight edge at the threshold stays in its place
+    assert not smooth[20, 20]  # a corner is rounded
+    assert not smooth[30, 18]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (1, 40), (33, 20)])
+def test_smoothing_beyond_the_size_of_the_plane_works(shape: tuple[int, int]) -> None:
+    post = PostProcess(output="mask", threshold=0.5, min_size=0, max_hole=0, smoothing=20)
+    assert to_labels(np.full(shape, 0.51, np.float32), post).all()
+    assert not to_labels(np.full(shape, 0.49, np.float32), post).any()
+
+
 def test_a_stack_is_refused() -> None:
     with pytest.raises(InputError, match=r"3 axes.*one plane"):
         to_labels(np.zeros((2, 20, 20), np.float32))
@@ -173,6 +198,7 @@ def test_a_stack_is_refused() -> None:
         ({"min_size": -1}, r"min_size is -1 px, outside 0"),
         ({"min_size": 2.5}, r"min_size is 2.5. Give a whole number"),
         ({"max_hole": True}, r"max_hole is True. Give a whole number"),
+        ({"smoothing": 21.0}, r"smoothing is 21 px, outside 0 to 20 px"),
         ({"split_neck": 1.0}, r"split_neck is 1, outside 0.1 to 0.99"),
     ],
 )

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.geometry import PlaneGeometry
 from napari_espmedsam.inference.intensity import IntensityRange
+from napari_espmedsam.inference.options import check_values
+from napari_espmedsam.inference.prompts import Edits, Mask, PromptCanvas, tile_prompt
+from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.model.output import Features
 
 _MAX_ENTRIES = 8
@@ -37,8 +40,13 @@ class Encoding:
         Grey values that became 0 and 1.
     prompt_kind : {"grid", "mask"}
         Whether prompts are grids (ESP-MedSAM) or coarse masks in model px (Med-FastSAM).
-    prompt_probability : ndarray
-        (n_tiles, gh, gw) float32, 0 to 1: what the model proposes for each tile.
+    prompt_cell : int
+        Side of a prompt cell in model px.
+    prompt : ndarray
+        (n_tiles, gh, gw) bool, read-only: the model's own prompt for each tile.
+    prompt_values : ndarray
+        (n_tiles, gh, gw) float32, 0 to 1, read-only: what a prompt threshold cuts. The probability
+        of each patch for a grid; for a mask the grey value that Otsu cuts.
     features : tuple of Features
         One per tile, on the device; for ``Segmenter.decode`` alone.
     owner : str
@@ -50,20 +58,78 @@ class Encoding:
     geometry: PlaneGeometry
     intensity: IntensityRange
     prompt_kind: str
-    prompt_probability: npt.NDArray[np.float32]
+    prompt_cell: int
+    prompt: Mask
+    prompt_values: npt.NDArray[np.float32]
     features: tuple[Features, ...]
     owner: str
 
     @property
-    def prompt(self) -> npt.NDArray[np.bool_]:
-        """(n_tiles, gh, gw) bool: the model's own prompt, to be edited and given to decode."""
-        return self.prompt_probability >= 0.5
+    def prompt_probability(self) -> npt.NDArray[np.float32]:
+        """(n_tiles, gh, gw) float32, 0 to 1: how sure the model is of its prompt.
+
+        A coarse mask is certain: 0 or 1.
+        """
+        return self.prompt_values if self.prompt_kind == "grid" else self.prompt.astype(np.float32)
+
+    @property
+    def canvas(self) -> PromptCanvas:
+        """The common grid of the prompt cells of all tiles.
+
+        Raises
+        ------
+        InputError
+            If the model's prompt cells do not fit the tiles.
+        """
+        return PromptCanvas(self.geometry, self.prompt_cell)
+
+    @property
+    def own_threshold(self) -> float:
+        """The prompt threshold that comes nearest to the model's own prompt.
+
+        0.5 for a grid. For a mask every tile has its own; this is their median (0.5 where no
+        tile proposes anything).
+        """
+        if self.prompt_kind == "grid":
+            return 0.5
+        pairs = zip(self.prompt_values, self.prompt, strict=True)
+        cuts = [float(values[on].min()) for values, on in pairs if on.any()]
+        return float(np.median(cuts)) if cuts else 0.5
+
+    def proposal(self, prompt_threshold: float | None = None) -> Mask:
+        """(n_tiles, gh, gw) bool: what is proposed where nobody edits.
+
+        Parameters
+        ----------
+        prompt_threshold : float, optional
+            Cells are on where ``prompt_values`` reach it; None gives the model's own prompt.
+        """
+        check_values(SegmentRequest, prompt_threshold=prompt_threshold)
+        return self.prompt if prompt_threshold is None else self.prompt_values >= prompt_threshold
+
+    def tile_prompt(
+        self, i: int, edits: Edits | None = None, prompt_threshold: float | None = None
+    ) -> Mask | None:
+        """Prompt of tile i, (gh, gw) bool; None where it is the model's own.
+
+        Parameters
+        ----------
+        i : int
+            Number of the tile.
+        edits : ndarray, optional
+            Of the whole canvas, as ``canvas.check`` returns them.
+        prompt_threshold : float, optional
+            See :meth:`proposal`.
+        """
+        part = None if edits is None else self.canvas.tile_edits(i, edits)
+        return tile_prompt(self.prompt[i], self.prompt_values[i], part, prompt_threshold)
 
     @property
     def nbytes(self) -> int:
-        """Memory that the features take, in bytes."""
+        """Memory that it takes, in bytes; nearly all of it on the device."""
         tensors = [t for f in self.features for t in (f.embedding, f.prompt, *f.skips)]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        on_device = sum(t.numel() * t.element_size() for t in tensors)
+        return on_device + self.prompt.nbytes + self.prompt_values.nbytes
 
 
 class EncodingCache:
@@ -117,7 +183,7 @@ def check_prompt(prompt: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[np.bo
         If its shape or its values do not fit.
     """
     values = np.asarray(prompt)
-    shape = encoding.prompt_probability.shape
+    shape = encoding.prompt.shape
     if values.ndim == 2 and shape[0] == 1:
         values = values[None]
     if values.shape != shape:
@@ -131,3 +197,29 @@ def check_prompt(prompt: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[np.bo
             "where the model shall look, and False elsewhere."
         )
     return np.asarray(values >= 0.5)
+
+
+def settle_prompts(
+    encoding: Encoding,
+    prompt: npt.ArrayLike | None,
+    edits: npt.ArrayLike | None,
+    prompt_threshold: float | None,
+) -> list[Mask | None]:
+    """Prompt of each tile, None where it is the model's own; see ``Segmenter.decode``.
+
+    Raises
+    ------
+    InputError
+        If a setting does not fit, or a prompt is given together with another.
+    """
+    if prompt is not None:
+        if edits is not None or prompt_threshold is not None:
+            raise InputError(
+                "A prompt is given together with edits or a prompt_threshold, which change what "
+                "the model proposes. Give the prompt alone, or leave it out."
+            )
+        return list(check_prompt(prompt, encoding))
+    check_values(SegmentRequest, prompt_threshold=prompt_threshold)
+    checked = None if edits is None else encoding.canvas.check(edits)
+    n_tiles = len(encoding.features)
+    return [encoding.tile_prompt(i, checked, prompt_threshold) for i in range(n_tiles)]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError, ModalityError
 from napari_espmedsam.inference.geometry import PlaneGeometry, plan_geometry
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.options import check_values
 from napari_espmedsam.inference.postprocess import PostProcess
+from napari_espmedsam.inference.prompts import UNTOUCHED, Edits, PromptCanvas
 from napari_espmedsam.inference.request import SegmentRequest
-from napari_espmedsam.inference.tiling import TileSpec
+from napari_espmedsam.inference.tiling import GRID, TileSpec
 
 if TYPE_CHECKING:
     from napari_espmedsam.model.header import CheckpointHeader, InputSpec
@@ -38,6 +41,12 @@ class RunPlan:
         With the threshold filled in.
     planes : tuple of int
         Planes to segment, in this order.
+    cell : int
+        Side of a prompt cell in model px.
+    edits : dict
+        Edits of the prompt canvas by plane number, of the planes that have any.
+    prompt_threshold : float or None
+        Where the proposed prompt is cut; None takes the model's own.
     """
 
     modality: str
@@ -47,6 +56,14 @@ class RunPlan:
     geometry: PlaneGeometry
     post: PostProcess
     planes: tuple[int, ...]
+    cell: int
+    edits: Mapping[int, Edits]
+    prompt_threshold: float | None
+
+    @property
+    def canvas(self) -> PromptCanvas:
+        """The common grid of the prompt cells of all tiles, the same in each plane."""
+        return PromptCanvas(self.geometry, self.cell)
 
 
 def plan_run(
@@ -63,8 +80,13 @@ def plan_run(
     tile: TileSpec | None = None,
     post: PostProcess | None = None,
     planes: Sequence[int] | None = None,
+    edits: Mapping[int, npt.ArrayLike] | None = None,
+    prompt_threshold: float | None = None,
+    cell: int = GRID,
 ) -> RunPlan:
     """Check image and settings against a checkpoint; see ``Segmenter.iter_segment``.
+
+    `cell` is the side of the model's prompt cells in model px.
 
     Raises
     ------
@@ -72,6 +94,7 @@ def plan_run(
         With the value, the limit and the way to mend it.
     """
     check_values(SegmentRequest, modality=modality, axes=axes, channel=channel, rgb=rgb)
+    check_values(SegmentRequest, prompt_threshold=prompt_threshold)
     modality = resolve_modality(header, modality)
     spec = header.inputs[modality]
     stack = PlaneStack.from_array(image, axes, channel=channel, rgb=rgb)
@@ -89,6 +112,9 @@ def plan_run(
         geometry=geometry,
         post=post,
         planes=_check_planes(planes, len(stack)),
+        cell=cell,
+        edits=_check_edits(edits, len(stack), geometry, cell),
+        prompt_threshold=prompt_threshold,
     )
 
 
@@ -124,3 +150,23 @@ def _check_planes(planes: Sequence[int] | None, n: int) -> tuple[int, ...]:
             "all."
         )
     return chosen
+
+
+def _check_edits(edits: Any, n: int, geometry: PlaneGeometry, cell: int) -> dict[int, Edits]:
+    """Copy what changes anything: the caller may go on painting while planes are computed."""
+    if edits is None:
+        return {}
+    if not isinstance(edits, Mapping):
+        raise InputError(
+            f"edits is a {type(edits).__name__}. Give a dict from the number of a plane (0 for a "
+            "2-D image) to the edits of its prompt canvas."
+        )
+    canvas = PromptCanvas(geometry, cell)
+    checked = {i: canvas.check(each) for i, each in edits.items()}
+    wrong = [i for i in checked if i not in range(n)]
+    if wrong:
+        raise InputError(
+            f"edits has the plane {wrong[0]!r}, and the image has {n} plane(s). Give numbers from "
+            f"0 to {n - 1}."
+        )
+    return {int(i): each.copy() for i, each in checked.items() if (each != UNTOUCHED).any()}

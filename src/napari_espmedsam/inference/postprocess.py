@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -72,6 +74,16 @@ class PostProcess:
         maximum=0.99,
         advanced=True,
     )
+    smoothing: float = option(
+        0.0,
+        label="Smoothing",
+        help="Width (sigma) of a Gaussian filter on the probability before the threshold: it "
+        "rounds outlines and removes specks. 0 leaves the probability as it is.",
+        minimum=0.0,
+        maximum=20.0,
+        unit="px",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -106,7 +118,8 @@ def to_labels(probability: npt.NDArray[np.float32], post: PostProcess | None = N
             f"The probability map has {np.ndim(probability)} axes. Give one plane (Y, X) at a time."
         )
     threshold = DEFAULT_THRESHOLD if post.threshold is None else post.threshold
-    mask = _drop_small(np.asarray(probability) >= threshold, post.min_size)
+    smooth = _smooth(np.asarray(probability), post.smoothing)
+    mask = _drop_small(smooth >= threshold, post.min_size)
     mask = _fill_small_holes(mask, post.max_hole)
     if post.output == "mask":
         return mask.astype(np.uint32)
@@ -114,6 +127,20 @@ def to_labels(probability: npt.NDArray[np.float32], post: PostProcess | None = N
     if post.output == "split" and components.any():
         components = _split_at_necks(components, post.split_neck, post.min_size)
     return components.astype(np.uint32)
+
+
+def _smooth(probability: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    """Filter a probability map with a Gaussian that ends at 3 sigma; edges are mirrored.
+
+    Probabilities and not logits: these have no bounds, so one very sure pixel would outweigh the
+    doubts of all its neighbours.
+    """
+    if sigma == 0:
+        return probability
+    side = 2 * math.ceil(3 * sigma) + 1
+    plane = np.ascontiguousarray(probability, dtype=np.float32)
+    blurred = cv2.GaussianBlur(plane, (side, side), sigma, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred)
 
 
 def _drop_small(mask: Mask, min_size: int) -> Mask:

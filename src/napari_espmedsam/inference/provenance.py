@@ -11,6 +11,7 @@ import torch
 from napari_espmedsam import __version__
 from napari_espmedsam.inference.intensity import IntensityRange
 from napari_espmedsam.inference.plan import RunPlan
+from napari_espmedsam.inference.prompts import UNTOUCHED
 
 if TYPE_CHECKING:
     from napari_espmedsam.inference.segmenter import Segmenter
@@ -25,6 +26,7 @@ def make_provenance(
     -------
     dict
         Software, model, settings and input; ``created`` is the UTC time in ISO 8601.
+        ``edited_cells`` counts the prompt cells that were set by hand, by plane number.
     """
     geometry, stack = plan.geometry, plan.stack
     return {
@@ -41,6 +43,10 @@ def make_provenance(
         "model_shape": list(geometry.model_shape),
         "tile": None if geometry.tile is None else asdict(geometry.tile),
         "post": asdict(plan.post),
+        "prompt_threshold": plan.prompt_threshold,
+        "edited_cells": {
+            str(i): int((plan.edits[i] != UNTOUCHED).sum()) for i in plan.planes if i in plan.edits
+        },
         "device": segmenter.device.device,
         "precision": segmenter.precision,
         "intensity": [intensity.low, intensity.high],

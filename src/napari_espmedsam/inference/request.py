@@ -84,6 +84,18 @@ class SegmentRequest:
     min_size: int = same_option(PostProcess, "min_size")
     max_hole: int = same_option(PostProcess, "max_hole")
     split_neck: float = same_option(PostProcess, "split_neck")
+    smoothing: float = same_option(PostProcess, "smoothing")
+    prompt_threshold: float | None = option(
+        None,
+        label="Prompt threshold",
+        help="Where the model is made to look: patches whose probability reaches this "
+        "(ESP-MedSAM), or pixels at least this bright on a scale of 0 to 1 (Med-FastSAM). Lower "
+        "makes it look at more.",
+        minimum=0.01,
+        maximum=1.0,
+        auto="the model's own prompt",
+        advanced=True,
+    )
     axes: str | None = option(
         None,
         label="Axes",
@@ -180,6 +192,7 @@ class SegmentRequest:
             "tile": None if self.tile is None else TileSpec.of_size(self.tile),
             "post": self.post,
             "planes": self.planes,
+            "prompt_threshold": self.prompt_threshold,
         }
 
 

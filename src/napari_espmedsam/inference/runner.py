@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import DeviceError, InputError
+from napari_espmedsam.inference.tiling import GRID
+from napari_espmedsam.model.coarse_prompt import luma
 from napari_espmedsam.model.output import Features
 
 if TYPE_CHECKING:
@@ -54,6 +56,11 @@ class ModelRunner:
         """Kind of prompt that the model takes: "grid" or "mask"."""
         return str(self._model.prompt_kind)
 
+    @property
+    def prompt_cell(self) -> int:
+        """Side of a prompt cell in model px."""
+        return 1 if self.prompt_kind == "mask" else int(getattr(self._model, "prompt_cell", GRID))
+
     def extract(self, tile: Floats, modality: int, spec: InputSpec) -> Features:
         """Encode one tile, (h, w) or (h, w, 3) float32 in [0, 1]: the expensive part."""
         with self._ready(tile.shape[:2]):
@@ -66,12 +73,25 @@ class ModelRunner:
             images = images.contiguous(memory_format=torch.channels_last)
             return cast(Features, self._model.extract(images, self._index(modality), rescaled))
 
-    def propose(self, features: Features) -> Floats:
-        """Read the model's own prompt, (gh, gw) float32 in [0, 1]."""
-        with self._ready(tuple(features.prompt.shape[-2:])):
-            prompt = features.prompt.float()
-            prompt = prompt.sigmoid() if self.prompt_kind == "grid" else prompt
-            return _to_array(prompt)
+    def propose(self, features: Features, tile: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """Read the model's own prompt of a tile, and the values that a threshold would cut.
+
+        Returns
+        -------
+        ndarray
+            (gh, gw) bool, the model's own prompt.
+        ndarray
+            (gh, gw) float32 in [0, 1]: the probability of each patch of a grid; for a mask the
+            grey value that Otsu cuts.
+        """
+        with self._ready(tile.shape[:2]):
+            if self.prompt_kind == "mask":
+                own, values = features.prompt >= 0.5, luma(self._to_batch(tile))
+            else:
+                # In the precision in which the model itself rounds its grid.
+                values = features.prompt.sigmoid()
+                own = values >= 0.5
+            return own[0, 0].cpu().numpy(), _to_array(values.float())
 
     def decode(
         self, features: Features, modality: int, prompt: npt.NDArray[np.bool_] | None = None

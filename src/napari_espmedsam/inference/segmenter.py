@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,15 @@ from napari_espmedsam.inference.device import DeviceChoice, choose_device
 from napari_espmedsam.inference.encoding import (
     Encoding,
     EncodingCache,
-    check_prompt,
     content_key,
+    settle_prompts,
 )
 from napari_espmedsam.inference.intensity import IntensityRange, measure_intensity
 from napari_espmedsam.inference.plan import RunPlan, plan_run, resolve_modality
-from napari_espmedsam.inference.postprocess import PostProcess, to_labels
+from napari_espmedsam.inference.postprocess import PostProcess
 from napari_espmedsam.inference.provenance import make_provenance
-from napari_espmedsam.inference.results import (
-    PlaneResult,
-    Probability,
-    Segmentation,
-    TileDone,
-    collect,
-    sigmoid,
-)
+from napari_espmedsam.inference.results import Probability, Segmentation, collect
+from napari_espmedsam.inference.run import Event, encode_plane, run_planes
 from napari_espmedsam.inference.runner import ModelRunner
 from napari_espmedsam.inference.tiling import LogitBlender, TileSpec
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
@@ -37,9 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_espmedsam.model.header import CheckpointHeader, InputSpec
-    from napari_espmedsam.model.output import Features
-
-Event = TileDone | PlaneResult
 
 
 class Segmenter:
@@ -153,6 +144,7 @@ class Segmenter:
         pixel_size: float | None = None,
         tile: TileSpec | None = None,
         intensity: IntensityRange | None = None,
+        on_tile: Callable[[int, int], object] | None = None,
     ) -> Encoding:
         """Compute the features of one plane; with the same pixels and settings from a cache.
 
@@ -167,6 +159,9 @@ class Segmenter:
         intensity : IntensityRange, optional
             Grey values that become 0 and 1; measured on this plane when None. For a plane of a
             stack give the range of the stack.
+        on_tile : callable, optional
+            Called with the number of a tile and their count after each tile that is computed (not
+            for a plane from the cache). What it raises ends the encoding and is passed on.
 
         Returns
         -------
@@ -189,14 +184,24 @@ class Segmenter:
             diameter=diameter,
             pixel_size=pixel_size,
             tile=tile,
+            cell=self._runner.prompt_cell,
         )
         known = measure_intensity(plan.stack, plan.spec) if intensity is None else intensity
         pixels = plan.stack.plane(0)
         settings = (self.sha256, self.precision, plan.modality, plan.geometry, known)
         key = content_key(pixels, *settings)
-        return self._cache.get_or_make(key, lambda: self._encode(pixels, key, plan, known))
+        return self._cache.get_or_make(
+            key, lambda: encode_plane(self._runner, plan, pixels, key, known, on_tile)
+        )
 
-    def decode(self, encoding: Encoding, *, prompt: npt.ArrayLike | None = None) -> Probability:
+    def decode(
+        self,
+        encoding: Encoding,
+        *,
+        prompt: npt.ArrayLike | None = None,
+        edits: npt.ArrayLike | None = None,
+        prompt_threshold: float | None = None,
+    ) -> Probability:
         """Decode features under the model's own prompt or another: milliseconds per tile.
 
         Parameters
@@ -206,29 +211,53 @@ class Segmenter:
         prompt : array-like, optional
             (n_tiles, gh, gw) as ``encoding.prompt``, or (gh, gw) where there is one tile: bool or
             0 to 1, cut at 0.5. It replaces the proposal of every tile.
+        edits : array-like, optional
+            What to change of the proposal, on the canvas of all tiles (``encoding.canvas``): -1 as
+            proposed, 0 off, 1 on.
+        prompt_threshold : float, optional
+            Propose the cells whose ``encoding.prompt_values`` reach it, from 0.01 to 1; the
+            model's own prompt when None.
 
         Returns
         -------
         Probability
-            Logits and probability on the pixels of the image.
+            Logits and probability on the pixels of the image, and the prompts of all tiles.
 
         Raises
         ------
         InputError
-            If the encoding belongs to another segmenter, or the prompt does not fit it.
+            If the encoding belongs to another segmenter, the prompt or the edits do not fit it,
+            or a prompt is given together with edits or a threshold.
+        """
+        prompts = settle_prompts(encoding, prompt, edits, prompt_threshold)
+        blender = LogitBlender(encoding.geometry.grid)
+        for i, each in enumerate(prompts):
+            blender.add(i, self.decode_tile(encoding, i, each))
+        logits = encoding.geometry.to_image(blender.result())
+        shown = [encoding.prompt[i] if p is None else p for i, p in enumerate(prompts)]
+        return Probability(logits, np.stack(shown))
+
+    def decode_tile(
+        self, encoding: Encoding, i: int, prompt: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Decode one tile under a prompt, (gh, gw) bool, or the model's own when None.
+
+        Returns
+        -------
+        ndarray
+            Logits of tile i on the model's grid: (h / 4, w / 4) float32.
+
+        Raises
+        ------
+        InputError
+            If the encoding belongs to another segmenter.
         """
         if encoding.owner != self._runner.identity:
             raise InputError(
                 "The encoding was made by another Segmenter. Encode the plane with this one first."
             )
-        grids = None if prompt is None else check_prompt(prompt, encoding)
-        blender = LogitBlender(encoding.geometry.grid)
         modality = self.modalities.index(encoding.modality)
-        for i, features in enumerate(encoding.features):
-            grid = None if grids is None else grids[i]
-            blender.add(i, self._runner.decode(features, modality, grid))
-        logits = encoding.geometry.to_image(blender.result())
-        return Probability(logits, encoding.prompt if grids is None else grids)
+        return self._runner.decode(encoding.features[i], modality, prompt)
 
     def segment(
         self,
@@ -243,6 +272,8 @@ class Segmenter:
         pixel_size: float | None = None,
         tile: TileSpec | None = None,
         post: PostProcess | None = None,
+        edits: Mapping[int, npt.ArrayLike] | None = None,
+        prompt_threshold: float | None = None,
     ) -> Segmentation:
         """Segment a whole image, plane by plane.
 
@@ -271,6 +302,11 @@ class Segmenter:
             Tile size and halo; the trained size when None.
         post : PostProcess, optional
             From probability to labels; the defaults when None.
+        edits : mapping of int to array-like, optional
+            Changes of the prompts by plane number, counted from 0 over the leading axes (0 for a
+            2-D image). Each as in :meth:`decode`; planes without any keep what is proposed.
+        prompt_threshold : float, optional
+            See :meth:`decode`.
 
         Returns
         -------
@@ -298,6 +334,9 @@ class Segmenter:
             pixel_size=pixel_size,
             tile=tile,
             post=post,
+            edits=edits,
+            prompt_threshold=prompt_threshold,
+            cell=self._runner.prompt_cell,
         )
         return collect(plan.stack, self._run(plan))
 
@@ -315,6 +354,8 @@ class Segmenter:
         tile: TileSpec | None = None,
         post: PostProcess | None = None,
         planes: Sequence[int] | None = None,
+        edits: Mapping[int, npt.ArrayLike] | None = None,
+        prompt_threshold: float | None = None,
     ) -> Generator[Event, None, None]:
         """Segment plane by plane, with a sign of life after each tile.
 
@@ -323,7 +364,8 @@ class Segmenter:
 
         Parameters
         ----------
-        image, modality, axes, channel, rgb, scale, diameter, pixel_size, tile, post
+        image, modality, axes, channel, rgb, scale, diameter, pixel_size, tile, post, edits, \
+        prompt_threshold
             See :meth:`segment`.
         planes : sequence of int, optional
             Planes to segment in this order, counted from 0 over the leading axes (the last one
@@ -352,6 +394,9 @@ class Segmenter:
             pixel_size=pixel_size,
             tile=tile,
             post=post,
+            edits=edits,
+            prompt_threshold=prompt_threshold,
+            cell=self._runner.prompt_cell,
             planes=planes,
         )
         return self._run(plan)
@@ -359,41 +404,4 @@ class Segmenter:
     def _run(self, plan: RunPlan) -> Generator[Event, None, None]:
         intensity = measure_intensity(plan.stack, plan.spec)
         record = make_provenance(self, plan, intensity)
-        n_planes, n_tiles = len(plan.planes), len(plan.geometry.grid)
-        n_objects = 0
-        for position, i in enumerate(plan.planes):
-            pixels = plan.geometry.to_model(intensity.rescale(plan.stack.plane(i)))
-            blender = LogitBlender(plan.geometry.grid)
-            for tile in range(n_tiles):
-                features = self._extract(pixels, tile, plan)
-                blender.add(tile, self._runner.decode(features, plan.modality_index))
-                yield TileDone(position, n_planes, tile, n_tiles)
-            del pixels  # a large plane need not be held while its labels are made
-            logits = plan.geometry.to_image(blender.result())
-            labels = to_labels(sigmoid(logits), plan.post)
-            if plan.post.output != "mask":
-                count = int(labels.max())
-                labels[labels > 0] += np.uint32(n_objects)
-                n_objects += count
-            yield PlaneResult(position, n_planes, plan.stack.index(i), labels, record)
-
-    def _extract(self, pixels: npt.NDArray[np.float32], tile: int, plan: RunPlan) -> Features:
-        part = pixels[plan.geometry.grid.slices(tile)]
-        return self._runner.extract(part, plan.modality_index, plan.spec)
-
-    def _encode(
-        self, plane: npt.NDArray[Any], key: str, plan: RunPlan, intensity: IntensityRange
-    ) -> Encoding:
-        pixels = plan.geometry.to_model(intensity.rescale(plane))
-        n_tiles = len(plan.geometry.grid)
-        features = tuple(self._extract(pixels, tile, plan) for tile in range(n_tiles))
-        return Encoding(
-            key=key,
-            modality=plan.modality,
-            geometry=plan.geometry,
-            intensity=intensity,
-            prompt_kind=self._runner.prompt_kind,
-            prompt_probability=np.stack([self._runner.propose(each) for each in features]),
-            features=features,
-            owner=self._runner.identity,
-        )
+        yield from run_planes(self._runner, plan, intensity, record)

@@ -1,0 +1,119 @@
+"""The work of a run, tile by tile, once everything about it is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_espmedsam.inference.encoding import Encoding
+from napari_espmedsam.inference.intensity import IntensityRange
+from napari_espmedsam.inference.plan import RunPlan
+from napari_espmedsam.inference.postprocess import to_labels
+from napari_espmedsam.inference.prompts import Edits, tile_prompt
+from napari_espmedsam.inference.results import PlaneResult, TileDone, sigmoid
+from napari_espmedsam.inference.runner import ModelRunner
+from napari_espmedsam.inference.tiling import LogitBlender
+
+if TYPE_CHECKING:
+    from napari_espmedsam.model.output import Features
+
+Event = TileDone | PlaneResult
+Floats = npt.NDArray[np.float32]
+
+
+def run_planes(
+    runner: ModelRunner, plan: RunPlan, intensity: IntensityRange, record: dict[str, Any]
+) -> Generator[Event, None, None]:
+    """Segment the planes of a plan; see ``Segmenter.iter_segment``.
+
+    Features are not kept, so that a run needs the memory of one tile, whatever the image's size.
+
+    Parameters
+    ----------
+    runner : ModelRunner
+        The model.
+    plan : RunPlan
+        Image and settings.
+    intensity : IntensityRange
+        Grey values that become 0 and 1.
+    record : dict
+        Provenance that goes with each plane.
+
+    Yields
+    ------
+    TileDone or PlaneResult
+        ``TileDone`` after each tile, ``PlaneResult`` after the last tile of each plane.
+    """
+    n_planes, n_tiles = len(plan.planes), len(plan.geometry.grid)
+    n_objects = 0
+    for position, i in enumerate(plan.planes):
+        pixels = plan.geometry.to_model(intensity.rescale(plan.stack.plane(i)))
+        blender = LogitBlender(plan.geometry.grid)
+        for tile in range(n_tiles):
+            blender.add(tile, _segment_tile(runner, plan, pixels, tile, plan.edits.get(i)))
+            yield TileDone(position, n_planes, tile, n_tiles)
+        del pixels  # a large plane need not be held while its labels are made
+        logits = plan.geometry.to_image(blender.result())
+        labels = to_labels(sigmoid(logits), plan.post)
+        if plan.post.output != "mask":
+            count = int(labels.max())
+            labels[labels > 0] += np.uint32(n_objects)
+            n_objects += count
+        yield PlaneResult(position, n_planes, plan.stack.index(i), labels, record)
+
+
+def encode_plane(
+    runner: ModelRunner,
+    plan: RunPlan,
+    plane: npt.NDArray[Any],
+    key: str,
+    intensity: IntensityRange,
+    on_tile: Callable[[int, int], object] | None = None,
+) -> Encoding:
+    """Compute the features of one plane; see ``Segmenter.encode``."""
+    grid = plan.geometry.grid
+    pixels = plan.geometry.to_model(intensity.rescale(plane))
+    features, own, values = [], [], []
+    for tile in range(len(grid)):
+        part = pixels[grid.slices(tile)]
+        features.append(_extract(runner, plan, part))
+        proposal = runner.propose(features[-1], part)
+        own.append(proposal[0])
+        values.append(proposal[1])
+        if on_tile is not None:
+            on_tile(tile, len(grid))
+    prompt, prompt_values = np.stack(own), np.stack(values)
+    for array in (prompt, prompt_values):
+        array.flags.writeable = False  # shared by all who get this encoding from the cache
+    return Encoding(
+        key=key,
+        modality=plan.modality,
+        geometry=plan.geometry,
+        intensity=intensity,
+        prompt_kind=runner.prompt_kind,
+        prompt_cell=runner.prompt_cell,
+        prompt=prompt,
+        prompt_values=prompt_values,
+        features=tuple(features),
+        owner=runner.identity,
+    )
+
+
+def _segment_tile(
+    runner: ModelRunner, plan: RunPlan, pixels: Floats, tile: int, edits: Edits | None
+) -> Floats:
+    part = pixels[plan.geometry.grid.slices(tile)]
+    features = _extract(runner, plan, part)
+    prompt = None
+    if edits is not None or plan.prompt_threshold is not None:
+        own, values = runner.propose(features, part)
+        mine = None if edits is None else plan.canvas.tile_edits(tile, edits)
+        prompt = tile_prompt(own, values, mine, plan.prompt_threshold)
+    return runner.decode(features, plan.modality_index, prompt)
+
+
+def _extract(runner: ModelRunner, plan: RunPlan, part: Floats) -> Features:
+    return runner.extract(part, plan.modality_index, plan.spec)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from napari_espmedsam.studio.engine import Done, Engine, Failed
+from napari_espmedsam.studio.engine import Done, Engine, Event, Failed, Step
 
 TIMEOUT = 20.0
 
@@ -24,10 +24,10 @@ class Recorder:
     """Keep events, and the thread that they came from."""
 
     def __init__(self) -> None:
-        self.events: list[Done | Failed] = []
+        self.events: list[Event] = []
         self.threads: set[threading.Thread] = set()
 
-    def __call__(self, event: Done | Failed) -> None:
+    def __call__(self, event: Event) -> None:
         self.threads.add(threading.current_thread())
         self.events.append(event)
 
@@ -194,7 +194,7 @@ def test_errors_are_reported_and_end_nothing(
 def test_a_handler_that_fails_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[Any] = []
 
-    def handler(event: Done | Failed) -> None:
+    def handler(event: Event) -> None:
         seen.append(event.key)
         raise KeyError(event.key)
 
@@ -269,6 +269,23 @@ def test_half_done_work_ends_in_the_worker_when_replaced_or_cancelled(
     assert recorder.results.count("new") == 1
 
 
+def test_what_a_generator_yields_is_reported(engine: Engine, recorder: Recorder) -> None:
+    def work() -> Generator[int | None, None, str]:
+        yield 1
+        yield None
+        yield 2
+        return "end"
+
+    engine.submit("steps", work)
+    finish(engine)
+    assert [(type(e), getattr(e, "value", None)) for e in recorder.events] == [
+        (Step, 1),
+        (Step, 2),
+        (Done, None),
+    ]
+    assert recorder.results == ["end"]
+
+
 def test_a_step_that_raises_is_reported(engine: Engine, recorder: Recorder) -> None:
     def work() -> Generator[None, None, None]:
         yield
@@ -307,7 +324,7 @@ def test_after_close_nothing_is_called_back(wait: bool, recorder: Recorder) -> N
 def test_close_waits_for_an_event_that_is_being_handled() -> None:
     handling, go_on, through = threading.Event(), threading.Event(), threading.Event()
 
-    def handler(event: Done | Failed) -> None:
+    def handler(event: Event) -> None:
         handling.set()
         go_on.wait(TIMEOUT)
         through.set()
@@ -324,7 +341,7 @@ def test_close_waits_for_an_event_that_is_being_handled() -> None:
 def test_a_handler_may_close_and_submit() -> None:
     seen: list[Any] = []
 
-    def handler(event: Done | Failed) -> None:
+    def handler(event: Event) -> None:
         seen.append(event.key)
         if event.key == 0:
             own.submit(1, lambda: None)

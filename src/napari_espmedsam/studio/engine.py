@@ -35,6 +35,22 @@ class Done:
 
 
 @dataclass(frozen=True, eq=False)
+class Step:
+    """A task has something to say, and goes on.
+
+    Attributes
+    ----------
+    key : hashable
+        As submitted.
+    value : object
+        What its generator has yielded; not None.
+    """
+
+    key: Hashable
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
 class Failed:
     """A task has raised.
 
@@ -50,6 +66,9 @@ class Failed:
     error: BaseException
 
 
+Event = Done | Step | Failed
+
+
 class Engine:
     """A worker thread with priorities, where the latest submission of a key wins.
 
@@ -60,8 +79,8 @@ class Engine:
     ----------
     on_event : callable
         Gets a :class:`Done` or a :class:`Failed` for each task that was neither replaced nor
-        cancelled. It is called in the worker thread and must not wait for another thread. What it
-        raises is logged.
+        cancelled, and a :class:`Step` for what its generator yields, if it is not None. It is
+        called in the worker thread and must not wait for another thread. What it raises is logged.
     at_exit : callable, optional
         Called once when the engine has closed and no work is left, in the worker thread (or in
         that of the caller of :meth:`close` if nothing was ever submitted). It frees what the
@@ -72,7 +91,7 @@ class Engine:
 
     def __init__(
         self,
-        on_event: Callable[[Done | Failed], None],
+        on_event: Callable[[Event], None],
         *,
         at_exit: Callable[[], None] | None = None,
         name: str = "espmedsam-engine",
@@ -248,8 +267,10 @@ class Engine:
             return
         if ended:
             self._deliver(task, Done(task.key, result))
-        else:
-            self._put_back(task)
+            return
+        if result is not None:
+            self._deliver(task, Step(task.key, result))
+        self._put_back(task)
 
     def _put_back(self, task: Task) -> None:
         with self._change:
@@ -258,7 +279,7 @@ class Engine:
             else:
                 self._waiting[task.key] = task
 
-    def _deliver(self, task: Task, event: Done | Failed) -> None:
+    def _deliver(self, task: Task, event: Event) -> None:
         with self._delivery:
             with self._change:
                 if task.dropped or self._closed:

@@ -36,17 +36,16 @@ class Task:
         self._steps: Generator[Any, None, Any] | None = None
 
     def advance(self) -> tuple[bool, Any]:
-        """Run up to the next yield or to the end: whether it has ended, and with what result."""
+        """Run up to the next yield or to the end: whether it has ended, and what came of it."""
         if self._steps is None:
             result = self._work()
             if not isinstance(result, Generator):
                 return True, result
             self._steps = result
         try:
-            next(self._steps)
+            return False, next(self._steps)
         except StopIteration as stop:
             return True, stop.value
-        return False, None
 
     def end(self) -> None:
         """Close a generator that is half done, so that its ``finally`` blocks run."""

@@ -1,0 +1,89 @@
+"""Keys of a viewer that are ours for as long as the dock is open.
+
+napari asks the selected layer for a key first and the viewer last, so a key that a layer uses
+itself (``M`` or ``1`` on labels) never gets here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakMethod
+
+
+@dataclass(frozen=True, eq=False)
+class KeyAction:
+    """A key and what it does.
+
+    Attributes
+    ----------
+    key : str
+        As napari writes it, e.g. ``"Shift-N"``.
+    text : str
+        What it does, for the list of keys.
+    slot : callable
+        A bound method without arguments. Only a weak reference is handed to the viewer, which
+        lives longer than a dock.
+    """
+
+    key: str
+    text: str
+    slot: Callable[[], object]
+
+
+class ViewerKeys:
+    """Binds keys on a viewer and gives back what was there.
+
+    Parameters
+    ----------
+    viewer
+        The ``napari.Viewer``.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self._bound: list[tuple[str, _Weak, Any]] = []  # key, ours, what was there
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """The keys that are ours now."""
+        return tuple(key for key, _ours, _before in self._bound)
+
+    def bind(self, actions: Sequence[KeyAction]) -> None:
+        """Bind keys of the viewer, in place of those that were bound before."""
+        self.release()
+        for action in actions:
+            ours = _Weak(action.slot)
+            before = self._viewer.bind_key(action.key, ours, overwrite=True)
+            self._bound.append((action.key, ours, before))
+
+    def release(self) -> None:
+        """Give every key back; one that somebody else has bound since stays theirs."""
+        while self._bound:
+            key, ours, before = self._bound.pop()
+            current = self._viewer.bind_key(key, None)
+            kept = before if current is ours else current
+            if kept is not None:
+                self._viewer.bind_key(key, kept)
+
+
+class _Weak:
+    """What the viewer calls: does nothing once the object of the method is gone."""
+
+    def __init__(self, slot: Callable[[], object]) -> None:
+        self._slot = WeakMethod(slot)
+
+    def __call__(self, _viewer: Any) -> None:
+        slot = self._slot()
+        if slot is not None:
+            slot()
+
+
+def describe_keys(actions: Sequence[KeyAction]) -> str:
+    """Return a list of keys as rich text, one row for each."""
+    rows = "".join(
+        f"<tr><td><b>{action.key}</b>&nbsp;&nbsp;</td><td>{action.text}</td></tr>"
+        for action in actions
+    )
+    return f"<table>{rows}</table>"

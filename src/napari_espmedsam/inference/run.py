@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,35 @@ def encode_plane(
     on_tile: Callable[[int, int], object] | None = None,
 ) -> Encoding:
     """Compute the features of one plane; see ``Segmenter.encode``."""
+    steps = encode_steps(runner, plan, plane, key, intensity)
+    while True:
+        try:
+            tile = next(steps)
+        except StopIteration as stop:
+            return cast(Encoding, stop.value)
+        if on_tile is not None:
+            on_tile(tile, len(plan.geometry.grid))
+
+
+def encode_steps(
+    runner: ModelRunner,
+    plan: RunPlan,
+    plane: npt.NDArray[Any],
+    key: str,
+    intensity: IntensityRange,
+) -> Generator[int, None, Encoding]:
+    """Compute the features of one plane, with a pause after each tile.
+
+    Yields
+    ------
+    int
+        Number of the tile that is done.
+
+    Returns
+    -------
+    Encoding
+        Once all tiles are done.
+    """
     grid = plan.geometry.grid
     pixels = plan.geometry.to_model(intensity.rescale(plane))
     features, own, values = [], [], []
@@ -83,8 +112,7 @@ def encode_plane(
         proposal = runner.propose(features[-1], part)
         own.append(proposal[0])
         values.append(proposal[1])
-        if on_tile is not None:
-            on_tile(tile, len(grid))
+        yield tile
     prompt, prompt_values = np.stack(own), np.stack(values)
     for array in (prompt, prompt_values):
         array.flags.writeable = False  # shared by all who get this encoding from the cache

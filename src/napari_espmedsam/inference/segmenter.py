@@ -22,7 +22,7 @@ from napari_espmedsam.inference.plan import RunPlan, plan_run, resolve_modality
 from napari_espmedsam.inference.postprocess import PostProcess
 from napari_espmedsam.inference.provenance import make_provenance
 from napari_espmedsam.inference.results import Probability, Segmentation, collect
-from napari_espmedsam.inference.run import Event, encode_plane, run_planes
+from napari_espmedsam.inference.run import Event, encode_plane, encode_steps, run_planes
 from napari_espmedsam.inference.runner import ModelRunner
 from napari_espmedsam.inference.tiling import LogitBlender, TileSpec
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
@@ -188,11 +188,58 @@ class Segmenter:
         )
         known = measure_intensity(plan.stack, plan.spec) if intensity is None else intensity
         pixels = plan.stack.plane(0)
-        settings = (self.sha256, self.precision, plan.modality, plan.geometry, known)
-        key = content_key(pixels, *settings)
+        key = self._encoding_key(pixels, plan, known)
         return self._cache.get_or_make(
             key, lambda: encode_plane(self._runner, plan, pixels, key, known, on_tile)
         )
+
+    def plan(self, image: Any, **options: Any) -> RunPlan:
+        """Settle a run without reading a pixel.
+
+        Parameters
+        ----------
+        image : array-like
+            See :meth:`segment`.
+        **options
+            Keyword arguments of :meth:`iter_segment`.
+
+        Raises
+        ------
+        InputError, ModalityError
+            See :meth:`segment`.
+        """
+        return plan_run(self.header, image, **options, cell=self._runner.prompt_cell)
+
+    def encode_steps(
+        self, plan: RunPlan, plane: int, intensity: IntensityRange
+    ) -> Generator[int, None, Encoding]:
+        """Compute the features of one plane of a plan, with a pause after each tile.
+
+        The same as :meth:`encode`, for those who do other things in between and keep encodings
+        themselves: the cache is neither asked nor filled.
+
+        Parameters
+        ----------
+        plan : RunPlan
+            From :meth:`plan`.
+        plane : int
+            Number of the plane. It is read by the first ``next``.
+        intensity : IntensityRange
+            Grey values that become 0 and 1.
+
+        Yields
+        ------
+        int
+            Number of the tile that is done.
+
+        Returns
+        -------
+        Encoding
+            Once all tiles are done.
+        """
+        pixels = plan.stack.plane(plane)
+        key = self._encoding_key(pixels, plan, intensity)
+        return (yield from encode_steps(self._runner, plan, pixels, key, intensity))
 
     def decode(
         self,
@@ -405,3 +452,9 @@ class Segmenter:
         intensity = measure_intensity(plan.stack, plan.spec)
         record = make_provenance(self, plan, intensity)
         yield from run_planes(self._runner, plan, intensity, record)
+
+    def _encoding_key(
+        self, pixels: npt.NDArray[Any], plan: RunPlan, intensity: IntensityRange
+    ) -> str:
+        settings = (self.sha256, self.precision, plan.modality, plan.geometry, intensity)
+        return content_key(pixels, *settings)

@@ -19,6 +19,7 @@ from napari_espmedsam.studio.plane_record import PlaneRecord
 from napari_espmedsam.studio.record import PromptRecord
 from napari_espmedsam.studio.record_file import read_record, write_record
 from napari_espmedsam.studio.record_json import _checksum, record_from_json, record_to_json
+from napari_espmedsam.studio.region import Region
 from napari_espmedsam.studio.runs import decode_runs, encode_runs
 
 MakeRecord = Callable[..., PromptRecord]
@@ -73,7 +74,7 @@ def test_the_format_is_what_the_documents_say(path: Path, make_record: MakeRecor
         *("format", "version", "software", "created", "image", "model", "settings"),
         *("cell_size", "planes", "checksum"),
     ]
-    assert list(content["image"]) == ["name", "shape", "dtype", "axes"]
+    assert list(content["image"]) == ["name", "shape", "dtype", "axes", "region"]
     assert list(content["model"]) == ["checkpoint", "weights_sha256"]
     assert list(content["planes"][0]) == ["index", "pixels_hash", "edits", "anchors", "locked"]
     assert list(content["planes"][0]["edits"]) == ["shape", "runs"]
@@ -91,6 +92,16 @@ def test_a_setting_that_is_newer_than_the_file_has_its_default(
 ) -> None:
     path = rewrite(lambda content: content["settings"].pop("max_hole"))
     assert read_record(path).request().max_hole == 64
+
+
+def test_a_region_comes_back(path: Path, make_record: MakeRecord) -> None:
+    region = Region(8, 16, 40, 80)
+    plane = PlaneRecord((0,), "a", np.full((1, 2), -1), np.array([[1, 31, 63]]))
+    write_record(path, make_record(region=region, planes=(plane,)))
+    assert read_record(path).region == region
+    outside = PlaneRecord((0,), "a", np.full((1, 2), -1), np.array([[1, 32, 0]]))
+    with pytest.raises(InputError, match="outside"):
+        make_record(region=region, planes=(outside,))
 
 
 def test_a_record_without_planes(path: Path, make_record: MakeRecord) -> None:
@@ -235,6 +246,8 @@ def test_a_file_that_is_too_large_is_not_read_whole(
         (lambda c: c["image"].update(shape=[4, 64]), "axes"),
         (lambda c: c["image"].update(shape=[4, 64, -96]), "shape"),
         (lambda c: c["image"].update(name="\ud800"), "image_name"),
+        (lambda c: c["image"].update(region=[0, 0, 65, 96]), "region"),
+        (lambda c: c["image"].update(region=[0, 0, 64]), "region"),
         (lambda c: c["settings"].update(threshold=7), "threshold"),
         (lambda c: c["settings"].update(threshold="0.5"), "threshold"),
         (lambda c: c["settings"].update(planes=[[]]), "planes"),

@@ -14,6 +14,7 @@ from napari_espmedsam import __version__
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.request import SegmentRequest, request_options
 from napari_espmedsam.studio.plane_record import MAX_TEXT, PlaneRecord, check_text
+from napari_espmedsam.studio.region import Region
 
 if TYPE_CHECKING:
     from napari_espmedsam.inference.image import PlaneStack
@@ -54,6 +55,9 @@ class PromptRecord:
         Name of the image for people; "" where unknown.
     cell_size : tuple of float or None
         Height and width of a prompt cell in image px, to draw the canvas; None where unknown.
+    region : Region or None
+        The part of each plane that was worked on as if it were the image; None for all of it.
+        Hashes, anchors and locked objects of planes are of the region.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class PromptRecord:
     created: str
     image_name: str = ""
     cell_size: tuple[float, float] | None = None
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_shape", tuple(int(n) for n in self.image_shape))
@@ -82,6 +87,8 @@ class PromptRecord:
         for name in ("image_name", "weights_sha256"):
             check_text(name, getattr(self, name), empty=True)
         _check_image(self.image_shape, self.axes)
+        if self.region is not None:
+            self.region.check(self.plane_shape)
         if self.cell_size is not None:
             object.__setattr__(self, "cell_size", _check_cell_size(self.cell_size))
         self._check_planes()
@@ -98,6 +105,11 @@ class PromptRecord:
         """(H, W) of each plane in image px."""
         height, width = (self.image_shape[self.axes.index(letter)] for letter in "YX")
         return height, width
+
+    @property
+    def worked_shape(self) -> tuple[int, int]:
+        """(H, W) of what was worked on: the region, or the whole plane."""
+        return self.plane_shape if self.region is None else self.region.shape
 
     @property
     def nbytes(self) -> int:
@@ -142,7 +154,7 @@ class PromptRecord:
                 "same canvas. Record the planes of one session."
             )
         for plane in self.planes:
-            _check_fits(plane, self.plane_shape)
+            _check_fits(plane, self.worked_shape)
         if self.nbytes > MAX_BYTES:
             raise InputError(
                 f"The canvases of {len(indices)} planes take {self.nbytes:,} bytes; the limit is "
@@ -158,6 +170,7 @@ def make_record(
     *,
     image_name: str = "",
     cell_size: tuple[float, float] | None = None,
+    region: Region | None = None,
 ) -> PromptRecord:
     """Record a session as it stands now.
 
@@ -166,12 +179,12 @@ def make_record(
     segmenter : Segmenter
         The model.
     stack : PlaneStack
-        The image.
+        The whole image.
     request : SegmentRequest
         The settings; what it leaves to be guessed is written as it was found.
     planes : sequence of PlaneRecord
         See :class:`PromptRecord`.
-    image_name, cell_size
+    image_name, cell_size, region
         See :class:`PromptRecord`.
     """
     found = {
@@ -193,6 +206,7 @@ def make_record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         image_name=image_name.encode("utf-8", "replace").decode()[:MAX_TEXT],
         cell_size=cell_size,
+        region=region,
     )
 
 
@@ -205,12 +219,12 @@ def _check_fits(plane: PlaneRecord, shape: tuple[int, int]) -> None:
     if plane.locked is not None and plane.locked.shape != shape:
         raise InputError(
             f"The locked objects of plane {plane.index} have the shape {plane.locked.shape}, and "
-            f"planes of the image {shape}. Give one id per pixel."
+            f"what was worked on {shape}. Give one id per pixel."
         )
     if plane.anchors is not None and (plane.anchors[:, 1:] >= shape).any():
         raise InputError(
-            f"An anchor of plane {plane.index} lies outside of the image's {shape} px. Give "
-            "places inside of it."
+            f"An anchor of plane {plane.index} lies outside of the {shape} px that were "
+            "worked on. Give places inside."
         )
 
 

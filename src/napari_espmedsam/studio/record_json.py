@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import astuple
 from hashlib import blake2b
 from typing import Annotated, Any
 
@@ -17,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.studio.plane_record import MAX_CELLS, MAX_ID, PlaneRecord
 from napari_espmedsam.studio.record import MAX_BYTES, PromptRecord
+from napari_espmedsam.studio.region import Region
 from napari_espmedsam.studio.runs import decode_runs, encode_runs
 
 FORMAT = "napari-espmedsam prompts"
 VERSION = 1
 
 _Length = Annotated[int, Field(ge=1, le=MAX_CELLS)]
+_Place = Annotated[int, Field(ge=0, le=2**31)]
 _Anchor = Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], Field(min_length=3, max_length=3)]
 
 
@@ -36,7 +39,7 @@ class _Canvas(_Part):
 
 
 class _Plane(_Part):
-    index: list[Annotated[int, Field(ge=0, le=2**31)]]
+    index: list[_Place]
     pixels_hash: str
     edits: _Canvas
     anchors: list[_Anchor] | None = None
@@ -48,6 +51,7 @@ class _Image(_Part):
     shape: Annotated[list[Annotated[int, Field(ge=1, le=2**31)]], Field(max_length=5)]
     dtype: str
     axes: str
+    region: Annotated[list[_Place], Field(min_length=4, max_length=4)] | None = None
 
 
 class _Model(_Part):
@@ -67,6 +71,7 @@ class _Content(_Part):
 
 def record_to_json(record: PromptRecord) -> dict[str, Any]:
     """Turn a record into plain JSON values: the content of its file."""
+    region = record.region
     content: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -77,6 +82,7 @@ def record_to_json(record: PromptRecord) -> dict[str, Any]:
             "shape": list(record.image_shape),
             "dtype": record.image_dtype,
             "axes": record.axes,
+            "region": None if region is None else list(astuple(region)),
         },
         "model": {"checkpoint": record.checkpoint, "weights_sha256": record.weights_sha256},
         "settings": {
@@ -132,6 +138,7 @@ def _from_content(content: _Content) -> PromptRecord:
             f"the canvases would take {n_bytes:,} bytes; the limit is {MAX_BYTES:,}. Save fewer "
             "planes."
         )
+    cell, region = content.cell_size, content.image.region
     return PromptRecord(
         image_shape=tuple(content.image.shape),
         image_dtype=content.image.dtype,
@@ -143,9 +150,8 @@ def _from_content(content: _Content) -> PromptRecord:
         version=content.software,
         created=content.created,
         image_name=content.image.name,
-        cell_size=None
-        if content.cell_size is None
-        else (content.cell_size[0], content.cell_size[1]),
+        cell_size=None if cell is None else (cell[0], cell[1]),
+        region=None if region is None else Region(*region),
     )
 
 

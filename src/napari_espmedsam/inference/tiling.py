@@ -6,6 +6,7 @@ of neighbouring tiles lie on one common grid.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,16 +135,64 @@ class LogitBlender:
 
     def add(self, i: int, logits: npt.NDArray[np.float32]) -> None:
         """Add the logits (h / s, w / s) float32 of tile i; s is the same for all tiles."""
-        if self._sum is None:
-            self._sum = self._start(logits.shape[0])
-        row, column = divmod(i, len(self._grid.columns))
-        weight = np.outer(self._weights[0][row], self._weights[1][column])
-        self._sum[self._grid.slices(i, self._stride)] += weight * logits
+        total = self._started(logits.shape[0])
+        self._add(total, i, logits, self._grid.slices(i, self._stride))
+
+    def replace(self, tiles: Sequence[npt.NDArray[np.float32]], changed: Collection[int]) -> None:
+        """Blend again where tiles have changed.
+
+        Only the rectangle around them is summed anew, tile by tile in the order of their numbers.
+        So the result has the bits of a new blender to which all tiles are added in that order.
+
+        Parameters
+        ----------
+        tiles : sequence of ndarray
+            Logits of all tiles, the changed ones and the others.
+        changed : collection of int
+            Numbers of those that differ from before; at first all.
+        """
+        if not changed:
+            return
+        total = self._started(tiles[0].shape[0])
+        boxes = [self._grid.slices(i, self._stride) for i in changed]
+        window = (
+            slice(min(box[0].start for box in boxes), max(box[0].stop for box in boxes)),
+            slice(min(box[1].start for box in boxes), max(box[1].stop for box in boxes)),
+        )
+        total[window] = 0.0
+        for i, logits in enumerate(tiles):
+            self._add(total, i, logits, window)
 
     def result(self) -> npt.NDArray[np.float32]:
-        """Blended logits of the plane, (H / s, W / s) float32, once every tile was added."""
+        """Blended logits of the plane, (H / s, W / s) float32, once every tile was added.
+
+        It is the blender's own array: :meth:`add` and :meth:`replace` change it.
+        """
         if self._sum is None:
             raise RuntimeError("no tile was added")
+        return self._sum
+
+    def _add(
+        self,
+        total: npt.NDArray[np.float32],
+        i: int,
+        logits: npt.NDArray[np.float32],
+        window: tuple[slice, slice],
+    ) -> None:
+        """Add the part of a tile that lies in a window of the plane, if any."""
+        tile = self._grid.slices(i, self._stride)
+        rows, columns = (_overlap(a, b) for a, b in zip(tile, window, strict=True))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return
+        own = _shift(rows, -tile[0].start), _shift(columns, -tile[1].start)
+        row, column = divmod(i, len(self._grid.columns))
+        weight = np.outer(self._weights[0][row][own[0]], self._weights[1][column][own[1]])
+        total[rows, columns] += weight * logits[own]
+
+    def _started(self, height: int) -> npt.NDArray[np.float32]:
+        """Return the sum; with the first tile's logits its step and the weights become known."""
+        if self._sum is None:
+            self._sum = self._start(height)
         return self._sum
 
     def _start(self, height: int) -> npt.NDArray[np.float32]:
@@ -155,6 +204,14 @@ class LogitBlender:
             for starts, size, length in axes
         ]
         return np.zeros([length // self._stride for length in grid.plane], np.float32)
+
+
+def _overlap(one: slice, other: slice) -> slice:
+    return slice(max(one.start, other.start), min(one.stop, other.stop))
+
+
+def _shift(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
 
 
 def axis_weights(

@@ -15,8 +15,9 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.atomic import atomic_path
 
 Row = dict[str, float | int]
-_PROPERTIES = ("label", "area", "centroid", "bbox", "mean_intensity")
+Columns = dict[str, NDArray[Any]]
 _COLOURS = ("red", "green", "blue")
+_BASIC = ("label", "area", "centroid", "bbox")
 
 
 def object_table(
@@ -54,7 +55,7 @@ def object_table(
     InputError
         If `axes` or `image` do not fit `labels`.
     """
-    _check(labels, axes, image)
+    check_fit(labels, axes, image)
     spacing = spacing or {}
     rows: list[Row] = []
     for index in np.ndindex(labels.shape[:-2]):
@@ -101,7 +102,14 @@ def write_table_csv(
     return Path(path)
 
 
-def _check(labels: NDArray[Any], axes: str, image: NDArray[Any] | None) -> None:
+def check_fit(labels: NDArray[Any], axes: str, image: NDArray[Any] | None = None) -> None:
+    """Check that axes and image belong to labels, as `object_table` describes them.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
     if len(axes) != labels.ndim or axes[-2:] != "YX" or not set(axes) <= set("TZYX"):
         raise InputError(
             f"axes {axes!r} do not fit labels of shape {labels.shape}; give {labels.ndim} letters "
@@ -114,29 +122,71 @@ def _check(labels: NDArray[Any], axes: str, image: NDArray[Any] | None) -> None:
         )
 
 
+def region_columns(
+    labels: NDArray[Any],
+    image: NDArray[Any] | None = None,
+    *,
+    extra: tuple[str, ...] = (),
+    spacing: tuple[float, ...] | None = None,
+) -> Columns:
+    """Measure the objects of one plane or volume with scikit-image.
+
+    Parameters
+    ----------
+    labels : ndarray of integer
+        (Y, X) or (Z, Y, X), ids up to 2**32 - 1; 0 is background.
+    image : ndarray, optional
+        Shape of `labels`, or that with a last axis of 3 colours.
+    extra : tuple of str
+        Further properties of `skimage.measure.regionprops`.
+    spacing : tuple of float, optional
+        Size of a step along each axis; 1 when None.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Columns in the order of the label: ``label``, ``area``, ``centroid-0``... (both in the
+        units of `spacing`), ``bbox-0``... (pixels), `extra`, and with `image` ``mean_intensity``
+        or ``mean_red``, ``mean_green``, ``mean_blue``. Without objects they are empty.
+    """
+    from skimage.measure import regionprops_table
+
+    ids: NDArray[Any] | None = None
+    if int(labels.max(initial=0)) > labels.size:  # regionprops makes a list as long as the last id
+        ids = np.append(0, np.unique(labels[labels > 0]))
+        labels = np.searchsorted(ids, labels)
+    intensity = () if image is None else ("mean_intensity",)
+    table: Columns = regionprops_table(
+        labels, image, properties=(*_BASIC, *extra, *intensity), spacing=spacing
+    )
+    if ids is not None:
+        table["label"] = ids[table["label"]]
+    for c, colour in enumerate(_COLOURS):
+        if f"mean_intensity-{c}" in table:
+            table[f"mean_{colour}"] = table.pop(f"mean_intensity-{c}")
+    return table
+
+
+def table_rows(columns: Columns) -> list[Row]:
+    """Turn columns of equal length into rows, for `write_table_csv`."""
+    lists = [column.tolist() for column in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
 def _plane_rows(
     labels: NDArray[Any],
     image: NDArray[Any] | None,
     spacing: Mapping[str, float],
     where: Row,
 ) -> Iterator[Row]:
-    from skimage.measure import regionprops_table
-
     if not labels.any():
         return
-    properties = _PROPERTIES if image is not None else _PROPERTIES[:-1]
-    table: dict[str, NDArray[Any]] = regionprops_table(labels, image, properties=properties)
-    for i in range(len(table["label"])):
-        row: Row = {"label": int(table["label"][i]), "area_px": int(table["area"][i])}
-        row["centroid_y_px"] = float(table["centroid-0"][i])
-        row["centroid_x_px"] = float(table["centroid-1"][i])
-        for side, name in enumerate(("min_y", "min_x", "max_y", "max_x")):
-            row[f"bbox_{name}_px"] = int(table[f"bbox-{side}"][i])
-        if "mean_intensity" in table:
-            row["mean_intensity"] = float(table["mean_intensity"][i])
-        elif image is not None:
-            for c, colour in enumerate(_COLOURS):
-                row[f"mean_{colour}"] = float(table[f"mean_intensity-{c}"][i])
+    table = region_columns(labels, image)
+    columns = {"label": table.pop("label"), "area_px": table.pop("area").astype(np.int64)}
+    columns |= {f"centroid_{a}_px": table.pop(f"centroid-{i}") for i, a in enumerate("yx")}
+    sides = ("min_y", "min_x", "max_y", "max_x")
+    columns |= {f"bbox_{name}_px": table.pop(f"bbox-{i}") for i, name in enumerate(sides)}
+    for row in table_rows(columns | table):
         yield row | _physical(row, spacing, where)
 
 

@@ -144,7 +144,7 @@ def test_the_labels_of_a_session_come_back(
     order = range(len(session.stack))[::-1]  # so that ids do not run as planes do
     for i in order:
         session.show(i, seed=i + 1, lock=i == 0)
-    assert all(session.labels.reshape(-1, *session.stack.plane_shape).any(axis=(1, 2)))
+    assert session.labels.any(axis=(-1, -2)).all()
     found = replay(segmenter, image, _roundtrip(session.record(), tmp_path))
     np.testing.assert_array_equal(found.labels, session.labels)
     assert found.axes == session.stack.leading_axes + "YX"

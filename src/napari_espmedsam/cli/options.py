@@ -25,7 +25,8 @@ def with_request(command: Callable[..., None]) -> Callable[..., None]:
     Parameters
     ----------
     command : callable
-        Takes its own parameters and the keyword `request`, a validated `SegmentRequest`.
+        Takes its own parameters and the keywords `request`, a validated `SegmentRequest`, and
+        `given`, the names of its fields that were given on the command line.
 
     Returns
     -------
@@ -35,14 +36,18 @@ def with_request(command: Callable[..., None]) -> Callable[..., None]:
     """
     infos = request_options()
     signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.name != "request"]
+    own = [p for p in signature.parameters.values() if p.name not in ("request", "given")]
 
     @functools.wraps(command)
-    def wrapper(**arguments: Any) -> None:
+    def wrapper(context: typer.Context, **arguments: Any) -> None:
         fields = {info.name: _value(info, arguments.pop(info.name)) for info in infos}
-        command(**arguments, request=SegmentRequest(**fields).validate())
+        sources = {name: context.get_parameter_source(name) for name in fields}
+        given = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+        command(**arguments, request=SegmentRequest(**fields).validate(), given=frozenset(given))
 
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]
+    parameters += [p.replace(kind=keyword) for p in own]
     parameters += [_parameter(info) for info in infos]
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 import typer
@@ -13,13 +13,27 @@ from numpy.typing import NDArray
 
 from napari_espmedsam.cli.files import expand_inputs, plan_outputs
 from napari_espmedsam.cli.progress import TileProgress
+from napari_espmedsam.cli.prompts import PromptWork
 from napari_espmedsam.errors import EspMedSamError, InputError, OutputError
 from napari_espmedsam.inference.request import SegmentRequest
 
 if TYPE_CHECKING:
     from napari_espmedsam.inference.results import Segmentation
-    from napari_espmedsam.inference.segmenter import Event, Segmenter
+    from napari_espmedsam.inference.run import Event
+    from napari_espmedsam.inference.segmenter import Segmenter
     from napari_espmedsam.io.image_file import ImageFile
+
+
+class Work(Protocol):
+    """What is done to each image."""
+
+    request: SegmentRequest
+    axes: str | None
+
+    def __call__(
+        self, segmenter: Segmenter, image: ImageFile, progress: Callable[[float], None]
+    ) -> Segmentation:
+        """Segment one image."""
 
 
 def segment(
@@ -36,8 +50,24 @@ def segment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace label files that exist already.")
     ] = False,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="Prompts that were edited in napari (*.espprompts.json), for their one image: "
+            "gives the labels of that session. Brings its own settings.",
+        ),
+    ] = None,
+    force_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--force-prompts", help="Use the prompts on other pixels or with other weights."
+        ),
+    ] = False,
     *,
     request: SegmentRequest,
+    given: frozenset[str],
 ) -> None:
     """Segment images and write one label TIFF for each, readable by ImageJ and napari.
 
@@ -48,7 +78,14 @@ def segment(
     plan = plan_outputs(expand_inputs(images), folder)
     # The answer to a folder that cannot be written must not wait for the model.
     check_folder(folder)
-    segmenter = load_segmenter(request)
+    if prompts is None and force_prompts:
+        raise InputError(
+            "--force-prompts needs a prompt file: add --prompts FILE, or leave it out."
+        )
+    work: Work = PlainWork(request)
+    if prompts is not None:
+        work = PromptWork(prompts, len(plan), request, given, force=force_prompts)
+    segmenter = load_segmenter(work.request)
     failed = 0
     for path, target in plan:
         try:
@@ -57,7 +94,7 @@ def segment(
                     f"{path}: {target} exists already; pass --overwrite, or choose another output "
                     "folder."
                 )
-            typer.echo(_segment_file(segmenter, request, path, target, overwrite))
+            typer.echo(_segment_file(segmenter, work, path, target, overwrite))
         except EspMedSamError as error:
             failed += 1
             typer.echo(f"Error: {error}", err=True)
@@ -91,18 +128,32 @@ def load_segmenter(request: SegmentRequest) -> Segmenter:
     return Segmenter.from_checkpoint(**request.model_options())
 
 
+class PlainWork:
+    """Segment each image anew."""
+
+    def __init__(self, request: SegmentRequest) -> None:
+        self.request = request
+        self.axes = request.axes
+
+    def __call__(
+        self, segmenter: Segmenter, image: ImageFile, progress: Callable[[float], None]
+    ) -> Segmentation:
+        """Segment one image."""
+        options = self.request.segment_options() | {"axes": image.axes}
+        return run(segmenter, image.array, options, progress)
+
+
 def _segment_file(
-    segmenter: Segmenter, request: SegmentRequest, path: Path, target: Path, overwrite: bool
+    segmenter: Segmenter, work: Work, path: Path, target: Path, overwrite: bool
 ) -> str:
     from napari_espmedsam.io.images import read_image
     from napari_espmedsam.io.labels import write_labels_tiff
 
     start = time.perf_counter()
-    image = read_image(path, request.axes)
-    options = request.segment_options() | {"axes": image.axes}
+    image = read_image(path, work.axes)
     try:
         with TileProgress(path.name) as progress:
-            result = run(segmenter, image.array, options, progress)
+            result = work(segmenter, image, progress)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     write_labels_tiff(
@@ -114,7 +165,7 @@ def _segment_file(
         overwrite=overwrite,
     )
     seconds = time.perf_counter() - start
-    counted = count_text(result.labels, request.output)
+    counted = count_text(result.labels, work.request.output)
     return f"{path}  {_shape_text(image)}  {counted}  {seconds:.1f} s -> {target}"
 
 

@@ -185,18 +185,43 @@ class LivePlane:
         InputError
             If the model takes no prompt and the edits differ from what it proposes.
         """
-        for i in self.stale:
-            prompt = self._wanted[i]
-            self._tiles[i] = self._segmenter.decode_tile(self._encoding, i, prompt)
-            self._decoded[i] = prompt
-            self._unblended.add(i)
-            self._stale.discard(i)
+        while self._stale:
+            self.decode_next()
         if not self._unblended:
             return False
         self._blender.replace([t for t in self._tiles if t is not None], self._unblended)
         self._unblended.clear()
         self._logits = self._probability = self._labels = None
         return True
+
+    def decode_next(self) -> None:
+        """Decode one tile whose prompt has changed, if there is any.
+
+        For those who do other things between tiles: once no tile is :attr:`stale`,
+        :meth:`refresh` has nothing left to decode.
+
+        Raises
+        ------
+        DeviceError, InputError
+            See :meth:`refresh`.
+        """
+        if not self._stale:
+            return
+        i = min(self._stale)
+        prompt = self._wanted[i]
+        self._tiles[i] = self._segmenter.decode_tile(self._encoding, i, prompt)
+        self._decoded[i] = prompt
+        self._unblended.add(i)
+        self._stale.discard(i)
+
+    @property
+    def blended(self) -> Floats:
+        """Logits on the model's grid, of the edits as they are now: a copy.
+
+        ``encoding.geometry.to_image`` makes :attr:`logits` of it, in some 1/16 of the memory.
+        """
+        self.refresh()
+        return self._blender.result().copy()
 
     @property
     def logits(self) -> Floats:

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
 from safetensors.numpy import save_file
 
 from napari_espmedsam.inference.image import PlaneStack
@@ -183,3 +186,64 @@ def finish(qtbot: Any) -> Callable[[SegmentWidget], None]:
         qtbot.waitUntil(lambda: not widget.is_running, timeout=30_000)
 
     return wait
+
+
+class Mouse:
+    """The left mouse button on a viewer's canvas, through Qt; places are in world units."""
+
+    def __init__(self, viewer: Any, qtbot: Any) -> None:
+        self._viewer, self._qtbot = viewer, qtbot
+        self._canvas = viewer.window._qt_viewer.canvas
+
+    def press(self, world: tuple[float, float]) -> None:
+        """Press the button."""
+        self._qtbot.mouseMove(self._canvas.native, self._point(world))
+        self._qtbot.mousePress(
+            self._canvas.native, Qt.MouseButton.LeftButton, pos=self._point(world)
+        )
+
+    def move(self, world: tuple[float, float]) -> None:
+        """Move with the button down; QTest's own moves hold no button."""
+        point = QPointF(self._point(world))
+        event = QMouseEvent(
+            QEvent.Type.MouseMove,
+            point,
+            QPointF(self._canvas.native.mapToGlobal(point.toPoint())),
+            Qt.MouseButton.NoButton,
+            Qt.MouseButton.LeftButton,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        QApplication.sendEvent(self._canvas.native, event)
+        QApplication.processEvents()
+
+    def release(self, world: tuple[float, float]) -> None:
+        """Release the button."""
+        self._qtbot.mouseRelease(
+            self._canvas.native, Qt.MouseButton.LeftButton, pos=self._point(world)
+        )
+        QApplication.processEvents()
+
+    def click(self, world: tuple[float, float]) -> None:
+        """Press and release."""
+        self.press(world)
+        self.release(world)
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press at the first place, move over the others, release at the last."""
+        self.press(places[0])
+        for place in places[1:]:
+            self.move(place)
+        self.release(places[-1])
+
+    def _point(self, world: tuple[float, float]) -> QPoint:
+        """Find the point of the canvas: a camera of a plane only shifts and magnifies."""
+        native, camera = self._canvas.native, self._viewer.scene.camera
+        y = native.height() / 2 + (world[0] - camera.center[1]) * camera.zoom
+        x = native.width() / 2 + (world[1] - camera.center[2]) * camera.zoom
+        return QPoint(round(x), round(y))
+
+
+@pytest.fixture
+def mouse(qtbot: Any) -> Callable[[Any], Mouse]:
+    """Return a function that gives the mouse on a viewer."""
+    return lambda viewer: Mouse(viewer, qtbot)

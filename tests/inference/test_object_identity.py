@@ -9,14 +9,8 @@ import pytest
 from scipy import ndimage
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.inference.identity import (
-    anchors_of,
-    apply_anchors,
-    first_pixels,
-    keep_ids,
-    put_locked,
-    settle_labels,
-)
+from napari_espmedsam.inference.anchors import anchors_of, apply_anchors, first_pixels
+from napari_espmedsam.inference.identity import keep_ids, put_locked, settle_labels
 from napari_espmedsam.inference.overlap import (
     MAX_ID,
     compact,

@@ -2,7 +2,7 @@
 
 Every decoding numbers its objects afresh. On the screen an object keeps its id from stroke to
 stroke (:func:`keep_ids`), locked objects keep their pixels as well (:func:`put_locked`), and a
-file can restore the ids of a session (:func:`anchors_of`, :func:`apply_anchors`)::
+file can restore the ids of a session (``anchors_of`` and ``apply_anchors`` of ``anchors``)::
 
     shown = settle_labels(decoded, shown, locked=locked, first_free=n)      # live
     anchors = anchors_of(shown, locked)                                     # save
@@ -17,7 +17,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from napari_espmedsam.inference.anchors import anchors_of, apply_anchors, first_pixels
 from napari_espmedsam.inference.overlap import (
     Ids,
     Integers,
@@ -30,16 +29,6 @@ from napari_espmedsam.inference.overlap import (
     free_ids,
     sum_by_index,
 )
-
-__all__ = [
-    "COVERED",
-    "anchors_of",
-    "apply_anchors",
-    "first_pixels",
-    "keep_ids",
-    "put_locked",
-    "settle_labels",
-]
 
 COVERED = 0.5
 """Share of an object under locked ones above which it disappears."""

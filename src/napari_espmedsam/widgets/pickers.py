@@ -31,6 +31,7 @@ class ImagePicker(QComboBox):
     """
 
     chosen = Signal()
+    _nothing = "no image layer"
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -61,16 +62,19 @@ class ImagePicker(QComboBox):
     def _refill(self, _event: Any = None) -> None:
         before = self.layer
         with QSignalBlocker(self):
-            self._layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+            self._layers = [layer for layer in self._viewer.layers if self._offers(layer)]
             self.clear()
             self.addItems([layer.name for layer in self._layers])
             if before in self._layers:
                 self.setCurrentIndex(self._layers.index(before))
             elif self._layers:
                 self.setCurrentIndex(self._first_choice())
-        self.setPlaceholderText("no image layer")
+        self.setPlaceholderText(self._nothing)
         if self.layer != before:  # not "is": napari hands out a new proxy of a layer each time
             self.chosen.emit()
+
+    def _offers(self, layer: Any) -> bool:
+        return isinstance(layer, Image)
 
     def _first_choice(self) -> int:
         """Prefer the layer that is selected in the layer list, then the topmost image."""

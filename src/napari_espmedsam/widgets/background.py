@@ -1,0 +1,99 @@
+"""Small jobs beside the GUI thread: the latest of a kind wins, and none outlives its owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+
+from napari_espmedsam.studio.engine import Done, Engine, Failed
+
+
+class Background(QObject):
+    """A worker thread whose results arrive in the GUI thread.
+
+    Parameters
+    ----------
+    parent
+        Qt parent; the thread ends with it.
+
+    Attributes
+    ----------
+    done : Signal(object, object)
+        Key and result of a job.
+    failed : Signal(object, object)
+        Key and exception of a job.
+    """
+
+    done = Signal(object, object)
+    failed = Signal(object, object)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._engine: Engine | None = None
+        self._mail: _Mail | None = None
+        self._heard = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is waiting or being done, or its result has not been heard of."""
+        if self._engine is None or self._mail is None:
+            return False
+        idle = self._engine.idle  # first: a result is posted before the engine is idle
+        return not idle or self._mail.posted > self._heard
+
+    def submit(self, key: Hashable, work: Callable[[], Any]) -> None:
+        """Do a job; one of the same key that waits is dropped.
+
+        The job must not touch any Qt object or layer.
+        """
+        if self._engine is None:
+            # The thread holds the mail and not this object, which may go at any time.
+            self._mail = _Mail()
+            self._mail.arrived.connect(self._on_mail)
+            self._heard = 0
+            self._engine = Engine(self._mail.post, name="espmedsam-objects")
+            self.destroyed.connect(partial(_close, self._engine))
+        self._engine.submit(key, work)
+
+    def cancel(self, key: Hashable) -> None:
+        """Drop a job, waiting or running; nothing is heard of it any more."""
+        if self._engine is not None:
+            self._engine.cancel(key)
+
+    def close(self) -> None:
+        """Drop all jobs and end the thread; the next job starts another."""
+        if self._engine is None:
+            return
+        engine, self._engine = self._engine, None
+        if self._mail is not None:
+            self._mail.arrived.disconnect(self._on_mail)  # what is under way arrives nowhere
+        engine.close(wait=False)
+
+    def _on_mail(self, event: Done | Failed) -> None:
+        self._heard += 1
+        if isinstance(event, Done):
+            self.done.emit(event.key, event.result)
+        else:
+            self.failed.emit(event.key, event.error)
+
+
+class _Mail(QObject):
+    """Carries events from the worker thread to the thread that it was made in."""
+
+    arrived = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted = 0
+
+    def post(self, event: Done | Failed) -> None:
+        """Send an event; called in the worker thread."""
+        self.posted += 1
+        self.arrived.emit(event)
+
+
+def _close(engine: Engine, _object: Any = None) -> None:
+    engine.close(wait=False)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.inference.identity import anchors_of, put_locked, settle_labels
+from napari_espmedsam.inference.anchors import anchors_of
+from napari_espmedsam.inference.identity import put_locked, settle_labels
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.intensity import measure_intensity
 from napari_espmedsam.inference.postprocess import to_labels

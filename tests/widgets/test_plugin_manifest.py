@@ -30,6 +30,8 @@ def test_every_contribution_has_a_command(manifest: PluginManifest) -> None:
     known = {command.id for command in manifest.contributions.commands or []}
     used = {widget.command for widget in manifest.contributions.widgets or []}
     used |= {sample.command for sample in manifest.contributions.sample_data or []}
+    used |= {reader.command for reader in manifest.contributions.readers or []}
+    used |= {writer.command for writer in manifest.contributions.writers or []}
     for items in (manifest.contributions.menus or {}).values():
         used |= {item.command for item in items}
     assert used == known
@@ -42,6 +44,33 @@ def test_it_is_found_where_users_look(manifest: PluginManifest) -> None:
     assert [item.command for item in menu] == [f"{PLUGIN}.segment"]
     assert manifest.package_metadata is not None
     assert "Framework :: napari" in (manifest.package_metadata.classifier or [])
+
+
+def test_npe2_finds_nothing_wrong(manifest: PluginManifest) -> None:
+    manifest.validate_imports()
+
+
+def test_only_prompt_files_are_claimed(manifest: PluginManifest) -> None:
+    (reader,) = manifest.contributions.readers or []
+    assert reader.filename_patterns == ["*.espprompts.json"]
+    assert not reader.accepts_directories
+    (writer,) = manifest.contributions.writers or []
+    assert writer.layer_types == ["labels"]
+    assert writer.filename_extensions == [".espprompts.json"]
+
+
+def test_labels_are_still_saved_as_images_by_default() -> None:
+    """The first writer is taken where a name has no ending, so it must not be ours."""
+    from npe2 import PluginManager
+
+    manager = PluginManager.instance()
+    manager.discover()
+    writers = [each.command for each in manager.iter_compatible_writers(["labels"])]
+    assert writers[0] == "napari.write_labels"
+    assert f"{PLUGIN}.write_prompts" in writers
+    writer, path = manager.get_writer("a/b.tif", ["labels"])
+    assert writer is not None
+    assert (writer.command, path) == ("napari.write_labels", "a/b.tif")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class PlaneRecord:
         (rows, cols) int8: -1 as the model proposes, 0 off, 1 on.
     anchors : ndarray or None
         (n, 3) int64 [id, y, x] of the objects that are not locked, from
-        ``inference.identity.anchors_of``: the object that holds the pixel has the id. None:
+        ``inference.anchors.anchors_of``: the object that holds the pixel has the id. None:
         objects are numbered 1 to n in the order of their first pixel.
     locked : ndarray or None
         (H, W) uint32: ids of pixels that keep their object whatever is decoded; 0 elsewhere.

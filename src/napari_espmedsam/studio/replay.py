@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.inference.identity import apply_anchors, put_locked
+from napari_espmedsam.inference.anchors import apply_anchors
+from napari_espmedsam.inference.identity import put_locked
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.results import PlaneResult, Segmentation, TileDone, collect
 from napari_espmedsam.studio.plane_record import MAX_ID, PlaneRecord, hash_plane

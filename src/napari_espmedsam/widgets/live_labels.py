@@ -1,0 +1,239 @@
+"""The labels layer of a session: filled plane by plane, in place, and open to napari's own tools.
+
+What the user paints on it is found by comparing a plane with what was written. It is reported, and
+never overwritten by a result that does not know of it yet.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
+
+from napari_espmedsam.studio.events import PlaneReady
+from napari_espmedsam.widgets.canvas_place import set_place
+from napari_espmedsam.widgets.layers import METADATA_KEY, Geometry, ResultPlan
+
+_TOUCHES = ("paint", "data", "set_data")
+_PAUSE = 100  # ms between two looks at planes that the viewer shows only edgewise or in 3D
+_PAUSE_PER_COST = 4.0  # looking takes at most a fifth of the GUI thread
+
+Box = tuple[slice, slice]
+Index = tuple[int, ...]
+Labels = npt.NDArray[np.uint32]
+
+
+class LiveLabels(QObject):
+    """A labels layer that a session writes into.
+
+    Parameters
+    ----------
+    viewer
+        The ``napari.Viewer``.
+    plan
+        Shape, axes and place of the labels.
+    name
+        Name of the layer. It is made when the first plane arrives.
+    parent
+        Qt parent.
+
+    Attributes
+    ----------
+    painted : Signal(object, object, object)
+        The user has changed a plane: its index along the leading axes, and the session's region of
+        it before and after, (H, W) uint32, read-only.
+    deleted : Signal()
+        The user has deleted the layer.
+    """
+
+    painted = Signal(object, object, object)
+    deleted = Signal()
+
+    def __init__(
+        self, viewer: Any, plan: ResultPlan, name: str, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._plan, self._name = viewer, plan, name
+        self._layer: Any = None
+        self._box: Box | None = None  # the session's region of each plane
+        self._written: dict[Index, Labels] = {}
+        self._held: dict[Index, int] = {}  # revision of the session that knows what was painted
+        self._current: Index | None = None
+        self._suspects: set[Index] = set()
+        self._look_timer = _single_shot(self, self.collect)
+        self._draw_timer = _single_shot(self, self._draw)
+        self._cost, self._drawing = 0.0, False
+
+    @property
+    def layer(self) -> Any | None:
+        """The labels layer; None before the first plane, and once it was deleted."""
+        return self._layer
+
+    @property
+    def planes(self) -> frozenset[Index]:
+        """Planes that were written."""
+        return frozenset(self._written)
+
+    def show(self, index: Index) -> None:
+        """Say which plane the viewer shows: the one that is painted on."""
+        if index != self._current:
+            self.collect()
+            self._current = index
+
+    def write(self, event: PlaneReady) -> bool:
+        """Write a plane, unless it does not know yet what the user has painted on it.
+
+        Returns
+        -------
+        bool
+            Whether it was written.
+        """
+        if self._layer is None:
+            if self._box is not None:
+                return False  # the user has deleted it
+            self._box = _box_of(event)
+            self._add()
+        self._look_at(event.index)
+        part = self._part(event.index)
+        if part is None or event.revision < self._held.get(event.index, 0):
+            return False
+        self._held.pop(event.index, None)
+        part[...] = event.labels
+        self._written[event.index] = event.labels
+        self._redraw(event.index)
+        return True
+
+    def hold(self, index: Index, revision: int) -> None:
+        """Refuse results for a plane that are older than a revision of the session."""
+        self._held[index] = revision
+
+    def collect(self) -> None:
+        """Report what the user has painted since the last call, if anything."""
+        self._look_timer.stop()
+        if self._layer is None:
+            return
+        if self._current is not None:
+            self._look_at(self._current)
+        if self._suspects:
+            self._look_at(self._suspects.pop())
+        if self._suspects:
+            self._look_timer.start(0)  # one plane at a time: the window stays alive
+
+    def note(self, record: dict[str, Any]) -> None:
+        """Set what the layer's metadata say of how it was made."""
+        if self._layer is not None:
+            self._layer.metadata = {**self._layer.metadata, METADATA_KEY: record}
+
+    def place_on(self, geometry: Geometry) -> None:
+        """Follow an image that was moved or scaled."""
+        self._plan = ResultPlan(self._plan.shape, self._plan.axes, geometry)
+        if self._layer is not None:
+            set_place(self._layer, geometry)
+
+    def release(self) -> None:
+        """Leave the layer, with all that is on it, to the user."""
+        self._look_timer.stop()
+        self._draw_timer.stop()
+        self._written.clear()
+        layer = self._let_go()
+        if layer is not None:
+            layer.refresh()  # with the thumbnail, which was left alone so far
+
+    def _add(self) -> None:
+        active = self._viewer.layers.selection.active
+        self._layer = self._viewer.add_labels(
+            np.zeros(self._plan.shape, np.uint32),
+            name=self._name,
+            **self._plan.geometry.layer_arguments(),
+        )
+        for name in _TOUCHES:
+            getattr(self._layer.events, name).connect(self._on_touched)
+        self._viewer.layers.events.removed.connect(self._on_removed)
+        if active is not None:
+            self._viewer.layers.selection.active = active
+
+    def _look_at(self, index: Index) -> None:
+        """Compare a plane with what was written."""
+        self._suspects.discard(index)
+        part = self._part(index)
+        if part is None:
+            return
+        before = self._written.get(index)
+        if before is None:
+            if not part.any():
+                return
+            before = np.zeros(part.shape, np.uint32)
+        elif np.array_equal(part, before):
+            return
+        after = part.astype(np.uint32)
+        after.flags.writeable = False
+        self._written[index] = after
+        self.painted.emit(index, before, after)
+
+    def _part(self, index: Index) -> Any | None:
+        """Return the session's region of a plane, to be written to; None if the data are gone."""
+        data = None if self._layer is None else self._layer.data
+        if self._box is None or not isinstance(data, np.ndarray):
+            return None
+        if data.shape != self._plan.shape or not np.can_cast(np.uint32, data.dtype):
+            return None  # another array, or one that cannot hold every id
+        letters = [letter for letter in self._plan.axes if letter not in "CYX"]
+        return self._plan.plane_of(data, dict(zip(letters, index, strict=True)))[self._box]
+
+    def _redraw(self, index: Index) -> None:
+        """Draw the plane on the screen at once; what is seen edgewise or in 3D can wait."""
+        missing = self._viewer.dims.ndim - self._layer.ndim
+        leading = {missing + i for i, letter in enumerate(self._plan.axes) if letter in "TZ"}
+        if leading & set(self._viewer.dims.displayed):
+            if not self._draw_timer.isActive():
+                self._draw_timer.start(max(_PAUSE, int(1000 * _PAUSE_PER_COST * self._cost)))
+        elif index == self._current or self._current is None:
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._layer is None:
+            return
+        start = time.monotonic()
+        self._drawing = True
+        self._layer.refresh(thumbnail=False, highlight=False, extent=False)
+        self._drawing = False
+        self._cost = time.monotonic() - start
+
+    def _on_touched(self, event: Any) -> None:
+        if self._drawing:
+            return
+        if event.type == "data" or self._layer.n_edit_dimensions > 2:  # any plane has changed
+            self._suspects |= set(self._written)
+        if not self._look_timer.isActive():
+            self._look_timer.start(0)
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._layer:
+            self._look_timer.stop()
+            self._draw_timer.stop()
+            self._let_go()
+            self.deleted.emit()
+
+    def _let_go(self) -> Any | None:
+        if self._layer is None:
+            return None
+        layer, self._layer = self._layer, None
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        for name in _TOUCHES:
+            getattr(layer.events, name).disconnect(self._on_touched)
+        return layer
+
+
+def _box_of(event: PlaneReady) -> Box:
+    (top, left), (height, width) = event.offset, event.labels.shape
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _single_shot(parent: QObject, slot: Any) -> QTimer:
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.timeout.connect(slot)
+    return timer

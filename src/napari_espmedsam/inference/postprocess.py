@@ -8,19 +8,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.options import check, option
+from napari_espmedsam.inference.regions import (
+    Labels,
+    Mask,
+    Regions,
+    find_regions,
+    look_up,
+    number_objects,
+    region_sizes,
+)
+from napari_espmedsam.inference.split import split_at_necks
 
 OUTPUTS = ("mask", "objects", "split")
 DEFAULT_THRESHOLD = 0.5
-_EIGHT = np.ones((3, 3), dtype=bool)
-_PIXEL = 0.5
-_SMOOTH_SIGMA = 0.5  # px; takes the staircase of the pixel grid out of the distance map
-
-Mask = npt.NDArray[np.bool_]
-Labels = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,25 @@ def to_labels(probability: npt.NDArray[np.float32], post: PostProcess | None = N
             f"The probability map has {np.ndim(probability)} axes. Give one plane (Y, X) at a time."
         )
     threshold = DEFAULT_THRESHOLD if post.threshold is None else post.threshold
-    smooth = _smooth(np.asarray(probability), post.smoothing)
-    mask = _drop_small(smooth >= threshold, post.min_size)
-    mask = _fill_small_holes(mask, post.max_hole)
+    mask = np.ascontiguousarray(_smooth(np.asarray(probability), post.smoothing) >= threshold)
+    if not mask.any():
+        return np.zeros(mask.shape, np.uint32)
+    regions, keep = _large_regions(mask, post.min_size)
+    if not keep[1:].all():
+        mask = look_up(keep, regions)
+    holes = _small_holes(mask, post.max_hole)
+    if holes is not None:
+        mask |= holes
     if post.output == "mask":
         return mask.astype(np.uint32)
-    components = ndimage.label(mask, structure=_EIGHT)[0]
-    if post.output == "split" and components.any():
-        components = _split_at_necks(components, post.split_neck, post.min_size)
-    return components.astype(np.uint32)
+    if holes is not None:  # a hole that is filled may join objects
+        regions, keep = _large_regions(mask, 0)
+    if post.output == "split":
+        objects = number_objects(regions, keep).astype(np.int32)
+        n = int(np.count_nonzero(keep)) + 1
+        regions, n = split_at_necks(objects, n, post.split_neck, post.min_size)
+        keep = np.arange(n) > 0
+    return number_objects(regions, keep)
 
 
 def _smooth(probability: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
@@ -143,82 +156,21 @@ def _smooth(probability: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[n
     return np.asarray(blurred)
 
 
-def _drop_small(mask: Mask, min_size: int) -> Mask:
-    if min_size <= 1:
-        return mask
-    components, n = ndimage.label(mask, structure=_EIGHT)
-    keep = np.bincount(components.ravel(), minlength=n + 1) >= min_size
+def _large_regions(mask: Mask, min_size: int) -> tuple[Regions, Mask]:
+    """Number connected regions; by their number, whether one is an object of enough pixels."""
+    regions, n = find_regions(mask, 8)
+    keep = region_sizes(regions, n) >= min_size if min_size > 1 else np.ones(n, bool)
     keep[0] = False
-    return keep[components]
+    return regions, keep
 
 
-def _fill_small_holes(mask: Mask, max_hole: int) -> Mask:
-    """Fill enclosed background (4-connected, the dual of 8-connected objects) up to a size."""
+def _small_holes(mask: Mask, max_hole: int) -> Mask | None:
+    """Enclosed background (4-connected, the dual of 8-connected objects) up to a size, if any."""
     if max_hole < 1:
-        return mask
-    background, n = ndimage.label(~mask)
-    fill = np.bincount(background.ravel(), minlength=n + 1) <= max_hole
+        return None
+    background, n = find_regions(~mask, 4)
+    fill = region_sizes(background, n) <= max_hole
     border = (background[0], background[-1], background[:, 0], background[:, -1])
     fill[np.concatenate(border)] = False  # open to the outside: not a hole
     fill[0] = False
-    return mask | fill[background]
-
-
-def _split_at_necks(
-    components: npt.NDArray[np.int32], neck: float, min_size: int
-) -> npt.NDArray[np.int32]:
-    """Cut touching objects apart by a watershed on the distance to the background."""
-    from skimage.segmentation import watershed
-
-    inside = components > 0
-    distance = ndimage.distance_transform_edt(inside)
-    distance = ndimage.gaussian_filter(distance, _SMOOTH_SIGMA) * inside
-    seeds = _find_seeds(distance, components, neck, min_size)
-    parts = watershed(-distance, seeds, connectivity=_EIGHT, mask=inside)
-    return _renumber(parts)
-
-
-def _find_seeds(
-    distance: npt.NDArray[np.float64],
-    components: npt.NDArray[np.int32],
-    neck: float,
-    min_size: int,
-) -> npt.NDArray[np.int32]:
-    """Mark one seed per part that is worth cutting off.
-
-    On the logarithm of the distance, a drop of -log(neck) is the same ratio between neck and part
-    for small and large objects (h-maxima). The pixel that is added keeps the roughness of the grid
-    from reaching that ratio where objects are a few pixels wide.
-    """
-    from skimage.morphology import local_maxima, reconstruction
-
-    inside = components > 0
-    height = -np.log(neck)
-    relief = np.where(inside, np.log(distance + _PIXEL), np.log(_PIXEL) - height)
-    flooded = reconstruction(relief - height, relief, footprint=_EIGHT)
-    seeds, n = ndimage.label(local_maxima(flooded, footprint=_EIGHT) & inside, structure=_EIGHT)
-    # A part has to hold a disc of min_size; an object that holds none keeps its own maximum.
-    highest = _maximum_per_label(distance, components, int(components.max()))
-    enough = np.minimum(np.sqrt(min_size / np.pi), highest)[components]
-    keep = _maximum_per_label(distance - enough, seeds, n) >= 0
-    keep[0] = False
-    return np.where(keep[seeds], seeds, 0)
-
-
-def _maximum_per_label(
-    values: npt.NDArray[np.float64], labels: npt.NDArray[np.int32], n: int
-) -> npt.NDArray[np.float64]:
-    """Maximum over the pixels of each label 0 to n; several times faster than ndimage.maximum."""
-    highest = np.full(n + 1, -np.inf)
-    np.maximum.at(highest, labels.ravel(), values.ravel())
-    return highest
-
-
-def _renumber(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Number labels 1 to n in the order of their first pixel (row by row)."""
-    values, first = np.unique(labels, return_index=True)
-    order = values[np.argsort(first, kind="stable")]
-    order = order[order > 0]
-    table = np.zeros(int(values.max()) + 1, dtype=np.int32)
-    table[order] = np.arange(1, order.size + 1, dtype=np.int32)
-    return table[labels]
+    return look_up(fill, background) if fill.any() else None

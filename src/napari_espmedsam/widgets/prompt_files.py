@@ -16,11 +16,11 @@ from napari_espmedsam.inference.prompts import OFF, ON, UNTOUCHED
 from napari_espmedsam.studio.plane_record import PlaneRecord
 from napari_espmedsam.studio.record import PromptRecord
 from napari_espmedsam.studio.record_file import SUFFIX, read_record, write_record
+from napari_espmedsam.widgets.prompt_cells import USER_OFF, USER_ON
 
 PROMPTS_KEY = "napari-espmedsam-prompts"
 """Key of a `PromptRecord` in ``layer.metadata``."""
 _PLANE_KEY = "napari-espmedsam-prompts-plane"  # position in the record of what the layer shows
-_SHOWN_ON, _SHOWN_OFF = 2, 3  # as `PlaneRecord.shown` has them
 
 LayerData = tuple[npt.NDArray[Any], dict[str, Any], str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -137,7 +137,7 @@ def _take_over(record: PromptRecord, position: object, data: npt.NDArray[Any]) -
     plane = record.planes[position]
     if data.shape != plane.edits.shape or np.array_equal(data, plane.shown()):
         return record
-    edits = np.select([data == _SHOWN_OFF, data > 1], [OFF, ON], UNTOUCHED).astype(np.int8)
+    edits = np.select([data == USER_OFF, data >= USER_ON], [OFF, ON], UNTOUCHED).astype(np.int8)
     planes = list(record.planes)
     planes[position] = replace(plane, edits=edits)
     return replace(record, planes=tuple(planes))

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from app_model.types import KeyCode, KeyMod
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_espmedsam.studio.events import PromptView
 from napari_espmedsam.widgets.canvas_place import CanvasPlace, place_canvas, set_place
-from napari_espmedsam.widgets.layers import ImageDescription
+from napari_espmedsam.widgets.layers import METADATA_KEY, ImageDescription
 from napari_espmedsam.widgets.prompt_cells import (
     MODEL_OFF,
     MODEL_ON,
@@ -27,6 +26,7 @@ from napari_espmedsam.widgets.prompt_cells import (
     PromptCells,
     States,
 )
+from napari_espmedsam.widgets.undo_keys import bind_undo, unbind_undo
 
 COLOURS: dict[int | None, str] = {
     None: "#2ee66b",  # any other number that somebody paints with means on
@@ -36,8 +36,6 @@ COLOURS: dict[int | None, str] = {
     USER_OFF: "#ff4d5e",
 }
 _HEAT = {"colors": [[1.0, 0.75, 0.1, 0.0], [1.0, 0.75, 0.1, 1.0]], "name": "espmedsam heat"}
-_UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
-_REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
 _TOUCHES = ("labels_update", "paint", "data", "set_data")
 _DRAG = 5  # px on the screen; a press that moves further is no click
 
@@ -183,6 +181,7 @@ class PromptLayers(QObject):
             interpolation2d="nearest",
             blending="translucent",
             opacity=0.4,
+            metadata={METADATA_KEY: {"role": "prompts"}},
             **where,
         )
         self._cells = self._viewer.add_labels(
@@ -190,6 +189,7 @@ class PromptLayers(QObject):
             name=f"Prompts of {self._image.name}",
             colormap=COLOURS,
             opacity=0.4,
+            metadata={METADATA_KEY: {"role": "prompts"}},
             **where,
         )
         self._cells.brush_size = 1
@@ -197,8 +197,7 @@ class PromptLayers(QObject):
         for name in _TOUCHES:
             getattr(self._cells.events, name).connect(self._on_touched)
         self._cells.mouse_drag_callbacks.append(self._on_press)
-        self._cells.bind_key(_UNDO, self._on_undo, overwrite=True)
-        self._cells.bind_key(_REDO, self._on_redo, overwrite=True)
+        bind_undo(self._cells, self._on_undo, self._on_redo)
         self._viewer.layers.events.removed.connect(self._on_removed)
 
     def _move(self, place: CanvasPlace) -> None:
@@ -276,8 +275,7 @@ class PromptLayers(QObject):
         for name in _TOUCHES:
             getattr(cells.events, name).disconnect(self._on_touched)
         cells.mouse_drag_callbacks.remove(self._on_press)
-        for key in (_UNDO, _REDO):
-            cells.bind_key(key, None)
+        unbind_undo(cells)
 
 
 def _refresh(layer: Any) -> None:

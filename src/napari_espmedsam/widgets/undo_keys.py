@@ -1,0 +1,25 @@
+"""Ctrl-Z and Ctrl-Shift-Z (on a Mac with Cmd) on layers of ours, in place of napari's own undo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app_model.types import KeyCode, KeyMod
+
+UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
+REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
+
+Slot = Callable[[Any], object]
+
+
+def bind_undo(layer: Any, undo: Slot, redo: Slot) -> None:
+    """Bind the keys on one layer; the slots are called with the layer."""
+    layer.bind_key(UNDO, undo, overwrite=True)
+    layer.bind_key(REDO, redo, overwrite=True)
+
+
+def unbind_undo(layer: Any) -> None:
+    """Give the keys back to napari."""
+    layer.bind_key(UNDO, None)
+    layer.bind_key(REDO, None)

@@ -76,3 +76,19 @@ def _reason_for(device: str) -> str:
     if device == "cpu":
         return f"{_name_of(device)}: PyTorch finds neither a CUDA nor an Apple GPU here."
     return f"{_name_of(device)}: the fastest device that PyTorch finds here."
+
+
+def free_memory(device: str) -> None:
+    """Give memory that no tensor uses any more back to the device, for other programs.
+
+    Parameters
+    ----------
+    device : str
+        As torch calls it. The CPU needs no such thing.
+    """
+    kind = device.split(":")[0]
+    if kind == "cuda" and torch.cuda.is_available():
+        with torch.cuda.device(device):
+            torch.cuda.empty_cache()
+    elif kind == "mps" and torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,6 +123,10 @@ class Document:
         with self._lock:
             return self._history.redo_text
 
+    def frozen(self) -> AbstractContextManager[Any]:
+        """Keep others from changing anything while several things are read."""
+        return self._lock
+
     def target(self, plane: int, plan: RunPlan | None = None) -> Target:
         """Say what a plane shall show, under the settings or another plan."""
         with self._lock:
@@ -212,12 +217,20 @@ class Document:
             self._history.clear()
             self._revision += 1
 
-    def rename(self, plane: int, rename: Callable[[Labels], Labels]) -> None:
-        """Give the locked objects of a plane other ids. This is no step of the history."""
+    def rename(self, plane: int, rename: Callable[[Labels], Labels]) -> tuple[Target, Target]:
+        """Give the locked objects of a plane other ids. This is no step of the history.
+
+        Returns
+        -------
+        tuple of Target
+            Before and after.
+        """
         with self._lock:
-            if plane in self._locked:
-                self._keep_locked(plane, rename(self._locked[plane]))
+            before = self.target(plane)
+            if before.locked is not None:
+                self._keep_locked(plane, rename(before.locked))
                 self._revision += 1
+            return before, self.target(plane)
 
     def _locked_or_empty(self, plane: int) -> Labels:
         return self._locked.get(plane, np.zeros(self._plan.geometry.image_shape, np.uint32))

@@ -1,0 +1,86 @@
+"""Locked objects: pixels and ids that no decoding overwrites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.overlap import MAX_ID
+from napari_espmedsam.studio.document import Labels
+
+
+def add_locks(labels: Labels, locked: Labels | None, ids: Iterable[int]) -> Labels:
+    """Lock objects as they are shown.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (H, W) uint32, as shown.
+    locked : ndarray or None
+        (H, W) uint32, what is locked already.
+    ids : iterable of int
+        Objects to lock. Those that are not there are passed over.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint32, new.
+    """
+    chosen = _check_ids(ids)
+    start = np.zeros_like(labels) if locked is None else locked
+    return np.where(np.isin(labels, chosen) & (labels > 0), labels, start)
+
+
+def remove_locks(locked: Labels, ids: Iterable[int] | None = None) -> Labels:
+    """Unlock objects, all of them when None: (H, W) uint32, new."""
+    if ids is None:
+        return np.zeros_like(locked)
+    return np.where(np.isin(locked, _check_ids(ids)), np.uint32(0), locked)
+
+
+def take_painted(before: Labels, after: Labels, locked: Labels | None, output: str) -> Labels:
+    """Lock what was painted by hand: the objects that any changed pixel had or got, as they are.
+
+    Parameters
+    ----------
+    before, after : ndarray
+        (H, W) uint32, the plane before and after painting.
+    locked : ndarray or None
+        (H, W) uint32, what is locked already.
+    output : str
+        Output of the post-processing. Of a "mask", whose only object is all foreground, the
+        painted pixels alone are locked.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint32, new.
+
+    Raises
+    ------
+    InputError
+        If the planes differ in shape.
+    """
+    if before.shape != after.shape:
+        raise InputError(
+            f"The plane has the shape {before.shape} before painting and {after.shape} after it. "
+            "Give the same plane."
+        )
+    changed = before != after
+    kept = np.zeros(after.shape, np.uint32) if locked is None else locked.copy()
+    if output == "mask":
+        kept[changed] = after[changed]
+        return kept
+    touched = np.union1d(before[changed], after[changed])
+    kept[np.isin(kept, touched)] = 0
+    return np.where(np.isin(after, touched[touched > 0]), after, kept).astype(np.uint32)
+
+
+def _check_ids(ids: Iterable[int]) -> list[int]:
+    chosen = [int(each) for each in ids]
+    wrong = [each for each in chosen if not 1 <= each <= MAX_ID]
+    if wrong:
+        raise InputError(f"{wrong[0]} is no object. Give ids from 1 to {MAX_ID}.")
+    return chosen

@@ -97,9 +97,14 @@ def write_table_csv(
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(
-            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows
+            {k: _shorten(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )
     return Path(path)
+
+
+def _shorten(value: float) -> float:
+    """Leave out digits that mean nothing; an area in square millimetres may be 0.00005."""
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.5g}")
 
 
 def check_fit(labels: NDArray[Any], axes: str, image: NDArray[Any] | None = None) -> None:

@@ -72,11 +72,11 @@ class Background(QObject):
             self._mail.arrived.disconnect(self._on_mail)  # what is under way arrives nowhere
         engine.close(wait=False)
 
-    def _on_mail(self, event: Done | Failed) -> None:
+    def _on_mail(self, event: object) -> None:
         self._heard += 1
         if isinstance(event, Done):
             self.done.emit(event.key, event.result)
-        else:
+        elif isinstance(event, Failed):
             self.failed.emit(event.key, event.error)
 
 
@@ -89,7 +89,7 @@ class _Mail(QObject):
         super().__init__()
         self.posted = 0
 
-    def post(self, event: Done | Failed) -> None:
+    def post(self, event: object) -> None:
         """Send an event; called in the worker thread."""
         self.posted += 1
         self.arrived.emit(event)

@@ -43,7 +43,7 @@ class ViewerKeys:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self._bound: list[tuple[str, _Weak, Any]] = []  # key, ours, what was there
+        self._bound: list[tuple[str, Callable[[Any], None], Any]] = []  # key, ours, what was there
 
     @property
     def bound(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class ViewerKeys:
         """Bind keys of the viewer, in place of those that were bound before."""
         self.release()
         for action in actions:
-            ours = _Weak(action.slot)
+            ours = _weak(action.slot)
             before = self._viewer.bind_key(action.key, ours, overwrite=True)
             self._bound.append((action.key, ours, before))
 
@@ -68,16 +68,16 @@ class ViewerKeys:
                 self._viewer.bind_key(key, kept)
 
 
-class _Weak:
-    """What the viewer calls: does nothing once the object of the method is gone."""
+def _weak(slot: Callable[[], object]) -> Callable[[Any], None]:
+    """Return what the viewer calls: a function, as napari wants its name, without the object."""
+    method = WeakMethod(slot)
 
-    def __init__(self, slot: Callable[[], object]) -> None:
-        self._slot = WeakMethod(slot)
+    def call(_viewer: Any) -> None:
+        found = method()
+        if found is not None:
+            found()
 
-    def __call__(self, _viewer: Any) -> None:
-        slot = self._slot()
-        if slot is not None:
-            slot()
+    return call
 
 
 def describe_keys(actions: Sequence[KeyAction]) -> str:

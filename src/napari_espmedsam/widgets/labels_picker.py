@@ -21,6 +21,13 @@ class LabelsPicker(ImagePicker):
 
     _nothing = "no labels layer"
 
+    def choose(self, layer: Any) -> bool:
+        """Choose a layer, unless it has left the viewer; returns whether it could be."""
+        if layer not in self._layers:
+            return False
+        self.layer = layer
+        return True
+
     def _offers(self, layer: Any) -> bool:
         return isinstance(layer, Labels) and not is_tool(layer)
 

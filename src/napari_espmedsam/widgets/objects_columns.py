@@ -16,7 +16,7 @@ _MOST_DECIMALS = 4
 
 _HEADINGS = {
     "label": ("Label", "Number of the object in the labels layer."),
-    LOCK: ("Keep", "Ticked objects are finished: nothing is drawn over them any more."),
+    LOCK: ("Locked", "Ticked objects are finished: nothing is drawn over them any more."),
     "doubt": ("Doubt", "0 sure, 1 wholly doubtful: what the review goes by."),
     "t": ("t", "Time point, counted from 0."),
     "time": ("Time", "Time point in world units."),

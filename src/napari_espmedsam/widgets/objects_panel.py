@@ -24,7 +24,7 @@ from napari_espmedsam.widgets.objects_view import LinkPart, ObjectsView, tight
 from napari_espmedsam.widgets.rows import new_note
 
 _BAD = "color: #e8a33d;"  # as in the tab "Segment"
-_NO_LOCK = "Objects can be kept while the prompts of this layer are shown."
+_NO_LOCK = "Objects can be locked while the prompts of their image are shown."
 
 
 class ObjectsPanel(QWidget):
@@ -48,7 +48,7 @@ class ObjectsPanel(QWidget):
         self.review_note = new_note()
         self.previous_button = QPushButton("◀ Previous")
         self.next_button = QPushButton("Next ▶")
-        self.lock_button = QPushButton("Keep")
+        self.lock_button = QPushButton("Lock")
         self.link_part = LinkPart()
         self.save_button = QPushButton("Save table…")
         self.keys_part = QCollapsible("Keys", self, expandedIcon="▾", collapsedIcon="▸")
@@ -77,7 +77,7 @@ class ObjectsPanel(QWidget):
             Whether all of them are locked.
         """
         self.lock_button.setEnabled(possible and chosen)
-        self.lock_button.setText("Release" if locked else "Keep")
+        self.lock_button.setText("Unlock" if locked else "Lock")
         tip = "Finish the selected objects: nothing is drawn over them any more."
         if locked:
             tip = "Let the selected objects change again."

@@ -59,6 +59,11 @@ class ObjectSource:
         """Axes of the arrays that are read: letters out of ``TZYX``, in that order."""
         return "".join(letter for letter in STACK if letter in self.data_axes)
 
+    @property
+    def leading_axes(self) -> str:
+        """Axes over which planes are counted: T and Z in the order of the layer."""
+        return "".join(letter for letter in self.data_axes if letter in "TZ")
+
     def read_labels(self) -> Any:
         """Return ids with axes `axes`: a view, or as lazy as the data where that can be."""
         return _ordered(self.data, self.data_axes, self.axes, 0)

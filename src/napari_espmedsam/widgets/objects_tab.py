@@ -42,8 +42,8 @@ class ObjectsTab(ObjectsPanel):
     Attributes
     ----------
     lock_requested : Signal(object, object, bool)
-        Layer, tuple of ids, and whether to lock or to release them. Answer with
-        :meth:`set_locked`.
+        Layer; a dict from planes, as indices along the leading axes, to tuples of ids; and
+        whether to lock or to unlock them. Answer with :meth:`set_locked`.
     scores_wanted : Signal(object)
         The objects of a layer are shown anew. Answer with :meth:`set_scores`.
     """
@@ -87,7 +87,7 @@ class ObjectsTab(ObjectsPanel):
         return (
             KeyAction("N", "Next object of the review", self.next_object),
             KeyAction("Shift-N", "Object before", self.previous_object),
-            KeyAction("K", "Keep or release the selected object", self.toggle_lock),
+            KeyAction("K", "Lock or unlock the selected objects", self.toggle_lock),
         )
 
     def set_open(self, is_open: bool) -> None:
@@ -109,8 +109,8 @@ class ObjectsTab(ObjectsPanel):
 
     def show_layer(self, layer: Any) -> None:
         """Choose a labels layer and measure it at once: for a new result."""
-        self.picker.layer = layer
-        self._measurer.measure()
+        if self.picker.choose(layer):
+            self._measurer.measure()
 
     def objects_changed(self, layer: Any) -> None:
         """Measure again soon if this is the chosen layer: its pixels were written in place."""
@@ -248,7 +248,7 @@ class ObjectsTab(ObjectsPanel):
     def _on_linked(self, layer: Any | None) -> None:
         self.link_part.set_busy("")
         if layer is not None:
-            self.picker.layer = layer
+            self.picker.choose(layer)
 
     def _on_said(self, text: str, bad: bool) -> None:
         self.say(text, bad=bad)
@@ -285,6 +285,9 @@ class ObjectsTab(ObjectsPanel):
 
     def _order_review(self) -> None:
         self._book.order_review(self.model.order.tolist())
+        self._say_review()
+
+    def _say_review(self) -> None:
         review = self._book.review
         order = "most doubtful first" if self._book.has_scores else "in the order of the table"
         self.review_note.setText(f"Review, {order}: {review.seen} of {review.total} looked at.")
@@ -295,7 +298,7 @@ class ObjectsTab(ObjectsPanel):
 
     def _on_visited(self, key: ObjectKey) -> None:
         self._book.review.visit(key)
-        self._order_review()
+        self._say_review()
 
     def _show_lock(self, *_: object) -> None:
         keys = self._pointer.selected()
@@ -307,8 +310,14 @@ class ObjectsTab(ObjectsPanel):
             self._ask_lock([self.table.key(row)], on=on)
 
     def _ask_lock(self, keys: Sequence[ObjectKey], *, on: bool) -> None:
-        if self.layer is not None:
-            self.lock_requested.emit(self.layer, tuple(sorted({label for _, label in keys})), on)
+        layer, measured, table = self.layer, self._measured, self.table
+        if layer is None or measured is None or table is None:
+            return
+        planes: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for key in keys:
+            for index in table.planes_of(table.rows[key], measured.source.leading_axes):
+                planes[index] = (*planes.get(index, ()), key[1])
+        self.lock_requested.emit(layer, planes, on)
 
     def _ask_path(self) -> None:
         name = "objects" if self.layer is None else str(self.layer.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,11 @@ class ObjectTable:
             start.append(low)
             stop.append(high)
         return start, stop
+
+    def planes_of(self, row: int, leading: str) -> list[tuple[int, ...]]:
+        """Return the planes that the box of a row spans, as indices along T and Z as given."""
+        spans = dict(zip(self.axes, map(range, *self.box(row)), strict=True))
+        return list(product(*(spans[letter] for letter in leading)))
 
     def review_order(self) -> npt.NDArray[np.int64] | None:
         """Return row numbers, the most doubtful first and those without a score last.

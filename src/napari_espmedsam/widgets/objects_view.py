@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import (  # type: ignore[attr-defined]
     QItemSelection,
     QItemSelectionModel,
@@ -88,9 +89,11 @@ class ObjectsView(QTableView):
         self._silent = True
         try:
             selection = QItemSelection()
-            for row in self._model.rows_on_screen(numbers):
-                index = self._model.index(row, 0)
-                selection.select(index, index)
+            rows = np.sort(np.array(self._model.rows_on_screen(numbers), dtype=np.int64))
+            for part in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                if part.size:  # a range for each stretch: thousands of single rows take seconds
+                    first, last = (self._model.index(int(row), 0) for row in part[[0, -1]])
+                    selection.select(first, last)
             self._choice.select(selection, _SELECT)
         finally:
             self._silent = False

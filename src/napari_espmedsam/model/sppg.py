@@ -88,9 +88,10 @@ class DensePromptEncoder(nn.Module):
                 f"{size[0]} x {size[1]} needs (B, 1, {expected[0]}, {expected[1]}): one cell per "
                 f"{16 * cells} pixels."
             )
-        x = F.interpolate(grid, scale_factor=float(cells), mode="nearest")
-        x = x[..., : size[0], : size[1]]
-        return F.gelu(self.norm(self.conv(x)))
+        # All three work on single cells, so it is the same to enlarge the grid after them.
+        x = F.gelu(self.norm(self.conv(grid)))
+        x = F.interpolate(x, scale_factor=float(cells), mode="nearest")
+        return x[..., : size[0], : size[1]]
 
 
 def binarise(prompt_logits: Tensor, threshold: float = 0.5) -> Tensor:

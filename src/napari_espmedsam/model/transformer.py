@@ -55,7 +55,16 @@ class Attention(nn.Module):
         return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend: q (B, N, dim) over k and v (B, M, dim) gives (B, N, dim)."""
+        """Attend: q (B, N, dim) over k and v (B, M, dim) gives (B, N, dim).
+
+        In inference mode, a few tokens and the many cells of an image attend to each other by
+        cheaper ways to the same numbers. (Elsewhere gradients and operations are counted.)
+        """
+        if torch.is_inference_mode_enabled():
+            if k.shape[1] == 1:  # the only key gets all attention, whatever the query
+                return self.out_proj(self.v_proj(v)).expand(-1, q.shape[1], -1)
+            if q.shape[1] * self.heads < self.k_proj.out_features:
+                return self._few_queries(q, k, v)
         q, k, v = (
             self._heads(self.q_proj(q)),
             self._heads(self.k_proj(k)),
@@ -63,6 +72,21 @@ class Attention(nn.Module):
         )
         out = F.scaled_dot_product_attention(q, k, v)
         return self.out_proj(out.transpose(1, 2).flatten(-2))
+
+    def _few_queries(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Take projections to the side of the queries, where there is less to project.
+
+        ``q . (W k + b)`` is ``(W' q) . k``, and a number that is the same for all keys, which the
+        softmax cancels. ``sum a (W v + b)`` is ``W (sum a v) + b``, as the weights add up to one.
+        """
+        q = self._heads(self.q_proj(q))  # (B, heads, N, d)
+        batch, heads, n, d = q.shape
+        by_head = (heads, d, -1)
+        asked = torch.einsum("bhnd,hdc->bhnc", q, self.k_proj.weight.view(by_head)) / math.sqrt(d)
+        weights = (asked.flatten(1, 2) @ k.transpose(1, 2)).softmax(-1)  # (B, heads * N, M)
+        seen = (weights @ v).view(batch, heads, n, -1)
+        out = torch.einsum("bhnc,hdc->bnhd", seen, self.v_proj.weight.view(by_head))
+        return self.out_proj(out.flatten(2) + self.v_proj.bias)
 
 
 class TransformerMlp(nn.Module):
@@ -104,10 +128,11 @@ class TwoWayBlock(nn.Module):
             q = queries + query_pe
             queries = queries + self.self_attn(q, q, queries)
         queries = self.norm1(queries)
-        attended = self.cross_attn_token_to_image(queries + query_pe, keys + key_pe, keys)
+        placed_keys = keys + key_pe
+        attended = self.cross_attn_token_to_image(queries + query_pe, placed_keys, keys)
         queries = self.norm2(queries + attended)
         queries = self.norm3(queries + self.mlp(queries))
-        attended = self.cross_attn_image_to_token(keys + key_pe, queries + query_pe, queries)
+        attended = self.cross_attn_image_to_token(placed_keys, queries + query_pe, queries)
         return queries, self.norm4(keys + attended)
 
 

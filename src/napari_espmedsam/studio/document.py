@@ -50,8 +50,9 @@ class Target:
 
     def is_same(self, other: Target) -> bool:
         """Whether both give the same labels."""
-        same_arrays = self.edits is other.edits and self.locked is other.locked
-        return same_arrays and state_key(self.plan) == state_key(other.plan)
+        if self.edits is not other.edits or self.locked is not other.locked:
+            return False
+        return self.plan is other.plan or state_key(self.plan) == state_key(other.plan)
 
 
 def encoding_key(plan: RunPlan) -> tuple[Hashable, ...]:

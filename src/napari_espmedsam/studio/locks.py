@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.overlap import MAX_ID
 from napari_espmedsam.studio.document import Labels
+
+_FEW = 8
 
 
 def add_locks(labels: Labels, locked: Labels | None, ids: Iterable[int]) -> Labels:
@@ -30,14 +34,14 @@ def add_locks(labels: Labels, locked: Labels | None, ids: Iterable[int]) -> Labe
     """
     chosen = _check_ids(ids)
     start = np.zeros_like(labels) if locked is None else locked
-    return np.where(np.isin(labels, chosen) & (labels > 0), labels, start)
+    return np.where(_is_one_of(labels, chosen), labels, start)
 
 
 def remove_locks(locked: Labels, ids: Iterable[int] | None = None) -> Labels:
     """Unlock objects, all of them when None: (H, W) uint32, new."""
     if ids is None:
         return np.zeros_like(locked)
-    return np.where(np.isin(locked, _check_ids(ids)), np.uint32(0), locked)
+    return np.where(_is_one_of(locked, _check_ids(ids)), np.uint32(0), locked)
 
 
 def take_painted(before: Labels, after: Labels, locked: Labels | None, output: str) -> Labels:
@@ -74,8 +78,20 @@ def take_painted(before: Labels, after: Labels, locked: Labels | None, output: s
         kept[changed] = after[changed]
         return kept
     touched = np.union1d(before[changed], after[changed])
-    kept[np.isin(kept, touched)] = 0
-    return np.where(np.isin(after, touched[touched > 0]), after, kept).astype(np.uint32)
+    touched = touched[touched > 0]
+    if locked is not None:
+        kept[_is_one_of(kept, touched)] = 0
+    return np.where(_is_one_of(after, touched), after, kept).astype(np.uint32)
+
+
+def _is_one_of(labels: Labels, ids: Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Mark the pixels of some objects; fast for the few that a brush touches."""
+    if len(ids) > _FEW:
+        return np.isin(labels, ids)
+    found = np.zeros(labels.shape, bool)
+    for each in ids:
+        found |= labels == each
+    return found
 
 
 def _check_ids(ids: Iterable[int]) -> list[int]:

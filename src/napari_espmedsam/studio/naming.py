@@ -1,8 +1,8 @@
 """Which id each object on the screen has. For the worker thread alone.
 
 Decoding numbers objects afresh each time. Here they keep their ids from update to update, no two
-objects of a stack share one, and a state that was seen before (by undo, or a slider that comes
-back) gets the very ids that it had.
+objects of a stack share one, an object that comes back has the id that it had, and a state that
+was seen before (by undo, or a slider that comes back) has the very ids that it had.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_espmedsam.inference.anchors import apply_anchors, first_pixels
+from napari_espmedsam.inference.anchors import apply_anchors
 from napari_espmedsam.inference.identity import put_locked, settle_labels
 from napari_espmedsam.inference.overlap import compact, find_runs
 from napari_espmedsam.studio.document import Labels, Target, state_key
 
-_MAX_STATES = 64
-"""Remembered states of one plane: some kB each."""
+_MAX_STATE_BYTES = 2**25
+"""Memory for the ids of states that were seen: 24 bytes an object."""
 
 Anchors = npt.NDArray[np.int64]
+_State = tuple[int, Hashable, str, str]
 
 
 class Names:
@@ -32,9 +33,11 @@ class Names:
     def __init__(self) -> None:
         self._next = 1
         self._objects: dict[int, Labels] = {}
-        self._states: dict[int, OrderedDict[Hashable, Anchors]] = {}
+        self._states: OrderedDict[_State, Anchors] = OrderedDict()
+        self._state_bytes = 0
         self._restored: dict[int, Anchors | None] = {}
         self._digests: dict[tuple[str, int], tuple[npt.NDArray[Any], str]] = {}
+        self._untidy: tuple[int, Target, Labels] | None = None
 
     def settle(self, plane: int, target: Target, decoded: Labels) -> Labels:
         """Give decoded labels the ids of what was shown, and lay locked objects over them.
@@ -53,67 +56,74 @@ class Names:
         ndarray
             (H, W) uint32, read-only.
         """
-        output = target.plan.post.output
-        if target.locked is not None:
-            self._use_up_to(int(target.locked.max()))
+        self.tidy()
+        output, locked = target.plan.post.output, target.locked
         if output == "mask":
-            locked = np.zeros_like(decoded) if target.locked is None else target.locked
-            labels = put_locked(decoded, locked, output=output)
+            labels = decoded.copy()
+            if locked is not None:
+                labels = put_locked(decoded, locked, output=output)
         else:
-            labels = self._name(plane, target, decoded)
+            self._use_up_to(locked)
+            old = self._old(plane, target, decoded)
+            labels = settle_labels(decoded, old, locked=locked, first_free=self._next)
+            self._use_up_to(labels)
+            self._untidy = plane, target, labels
         labels.flags.writeable = False
         return labels
 
+    def tidy(self) -> None:
+        """Remember what was settled last. It may wait until that is on the screen."""
+        if self._untidy is None:
+            return
+        (plane, target, labels), self._untidy = self._untidy, None
+        before = self._objects.get(plane, labels)
+        self._objects[plane], anchors = _take_stock(labels, before, target.locked)
+        self._keep_state(self._state(plane, target), anchors)
+
     def match(self, plane: int, decoded: Labels, output: str) -> Labels:
         """Give labels the ids of what is shown without showing them: a comparison."""
+        self.tidy()
         shown = self._objects.get(plane)
         if shown is None or output == "mask":
-            return decoded
+            return decoded.copy()
         return settle_labels(decoded, shown, first_free=self._next)
 
     def restore(self, plane: int, anchors: Anchors | None) -> None:
         """Use stored ids for the next labels of a plane; None for 1 to n as they are decoded."""
         self._restored[plane] = anchors
         if anchors is not None:
-            self._use_up_to(int(anchors[:, 0].max(initial=0)))
+            self._use_up_to(anchors[:, 0])
 
     def rename(self, plane: int, target: Target, labels: Labels) -> None:
         """Take labels with other ids for what is shown; the ids of other states are forgotten."""
-        self._states.pop(plane, None)
-        self._remember(plane, target, labels)
-
-    def _name(self, plane: int, target: Target, decoded: Labels) -> Labels:
-        old = self._old(plane, target, decoded)
-        labels = settle_labels(decoded, old, locked=target.locked, first_free=self._next)
-        self._remember(plane, target, labels)
-        return labels
+        self.tidy()
+        for state in [state for state in self._states if state[0] == plane]:
+            self._state_bytes -= self._states.pop(state).nbytes
+        self._objects.pop(plane, None)
+        self._untidy = plane, target, labels
+        self.tidy()
 
     def _old(self, plane: int, target: Target, decoded: Labels) -> Labels:
         """Return labels whose ids are to be handed on."""
         if plane in self._restored:
             stored = self._restored.pop(plane)
             return decoded if stored is None else _named_by(stored, decoded)
-        states = self._states.get(plane)
-        known = None if states is None else states.get(self._state(plane, target))
+        known = self._states.get(self._state(plane, target))
         if known is not None:
             return _named_by(known, decoded)
         shown = self._objects.get(plane)
         return np.zeros_like(decoded) if shown is None else shown
 
-    def _remember(self, plane: int, target: Target, labels: Labels) -> None:
-        self._use_up_to(int(labels.max(initial=0)))
-        self._objects[plane] = _with_ghosts(labels, self._objects.get(plane))
-        free = labels if target.locked is None else np.where(target.locked > 0, 0, labels)
-        states = self._states.setdefault(plane, OrderedDict())
-        state = self._state(plane, target)
-        states[state] = first_pixels(free)
-        states.move_to_end(state)
-        while len(states) > _MAX_STATES:
-            states.popitem(last=False)
+    def _keep_state(self, state: _State, anchors: Anchors) -> None:
+        known = self._states.pop(state, None)
+        self._state_bytes += anchors.nbytes - (0 if known is None else known.nbytes)
+        self._states[state] = anchors
+        while self._state_bytes > _MAX_STATE_BYTES and len(self._states) > 1:
+            self._state_bytes -= self._states.popitem(last=False)[1].nbytes
 
-    def _state(self, plane: int, target: Target) -> Hashable:
+    def _state(self, plane: int, target: Target) -> _State:
         edits = self._digest("edits", plane, target.edits)
-        return state_key(target.plan), edits, self._digest("locked", plane, target.locked)
+        return plane, state_key(target.plan), edits, self._digest("locked", plane, target.locked)
 
     def _digest(self, kind: str, plane: int, array: npt.NDArray[Any] | None) -> str:
         """Hash an array of the document; the last one of each plane is remembered."""
@@ -126,21 +136,31 @@ class Names:
             self._digests[kind, plane] = known
         return known[1]
 
-    def _use_up_to(self, highest: int) -> None:
-        self._next = max(self._next, highest + 1)
+    def _use_up_to(self, ids: npt.NDArray[Any] | None) -> None:
+        if ids is not None:
+            self._next = max(self._next, int(ids.max(initial=0)) + 1)
 
 
-def _with_ghosts(labels: Labels, before: Labels | None) -> Labels:
-    """Put objects that are gone into the background, so that they get their ids when they return.
+def _take_stock(labels: Labels, before: Labels, locked: Labels | None) -> tuple[Labels, Anchors]:
+    """Find what to remember of labels.
 
-    Only for the search of ids; nobody sees them.
+    Returns
+    -------
+    ndarray
+        (H, W) uint32: the labels, and in their background the objects that are gone, so that
+        these get their ids back when they return. Nobody sees it.
+    ndarray
+        (n, 3) int64 [id, y, x]: first pixels of the objects that are not locked.
     """
-    if before is None:
-        return labels
-    runs = find_runs(labels, before)
-    new, old = runs.values
-    ghost = np.where(np.isin(old, compact(new)[0]), 0, old)
-    return runs.paint(np.where(new > 0, new, ghost))
+    planes = (labels, before) if locked is None else (labels, before, locked)
+    runs = find_runs(*planes)
+    new, old = runs.values[:2]
+    ghost = np.where((new > 0) | np.isin(old, compact(new)[0]), 0, old)
+    memory = runs.paint(np.where(new > 0, new, ghost)) if ghost.any() else labels
+    free = new if locked is None else np.where(runs.values[2] > 0, 0, new)
+    ids, first = np.unique(free, return_index=True)
+    y, x = np.divmod(runs.start[first[ids > 0]], labels.shape[1])
+    return memory, np.stack([ids[ids > 0].astype(np.int64), y, x], axis=1)
 
 
 def _named_by(anchors: Anchors, decoded: Labels) -> Labels:

@@ -84,9 +84,19 @@ class Crop:
         self.ndim = len(self.shape)
 
     def __getitem__(self, key: tuple[int | slice, ...]) -> Any:
-        """Read one plane: ``key`` is an int or a slice for each axis, full slices for Y and X."""
+        """Read a part: ``key`` is an int or a slice without a step for each axis."""
         parts = zip(self._axes, key, strict=True)
-        return self._array[tuple(self._slices.get(letter, part) for letter, part in parts)]
+        return self._array[tuple(self._inside(letter, part) for letter, part in parts)]
+
+    def _inside(self, letter: str, part: int | slice) -> int | slice:
+        """Turn an index of the crop into one of the image."""
+        own = self._slices.get(letter)
+        if own is None:
+            return part
+        if not isinstance(part, slice):
+            return own.start + part
+        start, stop, _ = part.indices(own.stop - own.start)
+        return slice(own.start + start, own.start + stop)
 
 
 def crop_stack(stack: PlaneStack, region: Region | None) -> PlaneStack:

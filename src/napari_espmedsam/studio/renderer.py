@@ -84,7 +84,7 @@ class Renderer:
         target = self._document.target(plane)
         shown = self.shown(plane)
         if shown is not None and shown.target.is_same(target):
-            return shown
+            return Shown(shown.labels, target)  # these labels know of all revisions up to now
         decoded = self.cache.labels(target, plane)
         if decoded is None:
             live, target = yield from self.bring(plane)

@@ -129,7 +129,7 @@ class Tasks:
         """Decode a plane under the plan of another modality, without showing it."""
         yield from self._show("compare", plane)
         steps = self._renderer.bring(plane, plan)
-        live, target = yield from self._progress("compare", plane, steps)
+        live, target = yield from self._progress("compare", plane, steps, plan)
         decoded = live.labels(target.plan.post)
         labels = _frozen(self._renderer.names.match(plane, decoded, plan.post.output))
         index = plan.stack.index(plane)
@@ -153,6 +153,7 @@ class Tasks:
         if shown.target.is_same(target):  # else another task is on its way
             self._announced = plane, target
             yield self.ready(plane, shown, self._prompts(live))
+            self._renderer.names.tidy()
 
     def _show(self, task: str, plane: int) -> Generator[Event | None, None, Shown]:
         """Bring a plane up to date; new labels are announced."""
@@ -173,7 +174,11 @@ class Tasks:
                 return live, shown
 
     def _progress(
-        self, task: str, plane: int, steps: Generator[int | None, None, Result]
+        self,
+        task: str,
+        plane: int,
+        steps: Generator[int | None, None, Result],
+        plan: RunPlan | None = None,
     ) -> Generator[Event | None, None, Result]:
         """Tell how far an encoding is."""
         while True:
@@ -187,7 +192,7 @@ class Tasks:
                 continue
             wanted = self._view.wanted()
             done = sum(map(self._renderer.is_current, wanted))
-            n_tiles = len(self._document.plan.geometry.grid)
+            n_tiles = len((plan or self._document.plan).geometry.grid)
             yield Progress(task, plane, tile, n_tiles, done, len(wanted))
 
     def ready(self, plane: int, shown: Shown, prompts: PromptView | None = None) -> PlaneReady:

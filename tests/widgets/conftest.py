@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 from safetensors.numpy import save_file
@@ -186,6 +186,12 @@ def finish(qtbot: Any) -> Callable[[SegmentWidget], None]:
         qtbot.waitUntil(lambda: not widget.is_running, timeout=30_000)
 
     return wait
+
+
+@pytest.fixture
+def parent(qtbot: Any) -> QObject:
+    """Return a Qt parent that goes with the test, in the GUI thread."""
+    return QObject()
 
 
 class Mouse:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import QObject
 
 from napari_espmedsam.studio.events import PlaneReady
 from napari_espmedsam.widgets.layers import METADATA_KEY, describe, plan_result
@@ -37,7 +38,7 @@ Opened = tuple[Any, LiveLabels, list[tuple[Any, np.ndarray, np.ndarray]]]
 
 
 @pytest.fixture
-def opened(qtbot: Any) -> Iterator[Callable[..., Opened]]:
+def opened(parent: QObject) -> Iterator[Callable[..., Opened]]:
     """Return a function that makes live labels on a stack of 3 planes."""
     kept = []
 
@@ -50,7 +51,7 @@ def opened(qtbot: Any) -> Iterator[Callable[..., Opened]]:
             rgb=False,
             **place,
         )
-        live = LiveLabels(viewer, plan_result(describe(image), axes, channel), "found")
+        live = LiveLabels(viewer, plan_result(describe(image), axes, channel), "found", parent)
         kept.append(live)
         painted: list[tuple[Any, np.ndarray, np.ndarray]] = []
         live.painted.connect(lambda *what: painted.append(what))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.key_bindings import KeymapHandler
+from qtpy.QtCore import QObject
 
 from napari_espmedsam.inference.prompts import OFF, ON, UNTOUCHED
 from napari_espmedsam.studio.events import PromptView
@@ -48,7 +49,7 @@ Opened = tuple[Any, Markers, Cells]
 
 
 @pytest.fixture
-def opened(qtbot: Any) -> Iterator[Callable[..., Opened]]:
+def opened(parent: QObject) -> Iterator[Callable[..., Opened]]:
     """Return a function that makes markers on an image."""
     kept = []
 
@@ -57,7 +58,7 @@ def opened(qtbot: Any) -> Iterator[Callable[..., Opened]]:
         shape = [LENGTHS[letter] for letter in axes]
         image = viewer.add_image(np.zeros(shape, np.uint8), name="cells", rgb=False, **place)
         plan = plan_result(describe(image), axes, 1 if "C" in axes else None)
-        markers = Markers(viewer, plan, "cells")
+        markers = Markers(viewer, plan, "cells", parent)
         kept.append(markers)
         cells = Cells(markers)
         leading = tuple(0 for letter in axes if letter in "TZ")

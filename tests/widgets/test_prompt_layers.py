@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from app_model.types import KeyCode, KeyMod
 from napari.components import ViewerModel
+from qtpy.QtCore import QObject
 
 from napari_espmedsam.inference.prompts import OFF, ON
 from napari_espmedsam.studio.events import PromptView
@@ -43,7 +44,7 @@ class Heard:
 
 
 @pytest.fixture
-def shown(qtbot: Any) -> Callable[..., tuple[Any, PromptLayers, Heard]]:
+def shown(parent: QObject) -> Callable[..., tuple[Any, PromptLayers, Heard]]:
     """Return a function that shows prompts on an image in a viewer without a window."""
     kept = []
 
@@ -57,7 +58,7 @@ def shown(qtbot: Any) -> Callable[..., tuple[Any, PromptLayers, Heard]]:
         image = viewer.add_image(
             np.zeros([shape[letter] for letter in axes], np.uint8), name="cells", rgb=False, **place
         )
-        layers = PromptLayers(viewer, describe(image), axes)
+        layers = PromptLayers(viewer, describe(image), axes, parent)
         kept.append(layers)
         heard = Heard(np.full(view.state.shape, -1, np.int8))
         layers.edited.connect(heard.take)

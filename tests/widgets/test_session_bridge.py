@@ -7,7 +7,6 @@ import threading
 import weakref
 from typing import Any
 
-import pytest
 from qtpy.QtCore import QObject
 
 from napari_espmedsam.errors import CheckpointError
@@ -28,11 +27,6 @@ class FakeSession:
 
     def close(self, wait: bool = False) -> None:
         self.closed.set()
-
-
-@pytest.fixture
-def parent(qtbot: Any) -> QObject:
-    return QObject()
 
 
 def open_bridge(qtbot: Any, parent: QObject) -> tuple[SessionBridge, FakeSession]:

@@ -38,7 +38,7 @@ class LiveLabels(QObject):
     name
         Name of the layer. It is made when the first plane arrives.
     parent
-        Qt parent.
+        Qt parent: without one, Python's garbage collector might delete the object in any thread.
 
     Attributes
     ----------
@@ -52,9 +52,7 @@ class LiveLabels(QObject):
     painted = Signal(object, object, object)
     deleted = Signal()
 
-    def __init__(
-        self, viewer: Any, plan: ResultPlan, name: str, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, viewer: Any, plan: ResultPlan, name: str, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._plan, self._name = viewer, plan, name
         self._layer: Any = None
@@ -101,14 +99,33 @@ class LiveLabels(QObject):
         if part is None or event.revision < self._held.get(event.index, 0):
             return False
         self._held.pop(event.index, None)
-        part[...] = event.labels
-        self._written[event.index] = event.labels
-        self._redraw(event.index)
+        self._put(part, event.index, event.labels)
         return True
+
+    def settle(self, index: Index, labels: Labels) -> None:
+        """Write what a session has for a plane in the end, if it is not there already."""
+        self._held.pop(index, None)
+        if self._written.get(index) is not labels:
+            part = self._part(index)
+            if part is not None:
+                self._put(part, index, labels)
 
     def hold(self, index: Index, revision: int) -> None:
         """Refuse results for a plane that are older than a revision of the session."""
         self._held[index] = revision
+
+    def accept_all(self) -> None:
+        """Refuse nothing any more: what was painted has been taken back."""
+        self._held.clear()
+
+    def clear(self) -> None:
+        """Empty all planes that were written."""
+        self._held.clear()
+        for index in list(self._written):
+            part = self._part(index)
+            if part is not None:
+                self._put(part, index, np.zeros_like(self._written[index]))
+                del self._written[index]
 
     def collect(self) -> None:
         """Report what the user has painted since the last call, if anything."""
@@ -154,6 +171,11 @@ class LiveLabels(QObject):
         self._viewer.layers.events.removed.connect(self._on_removed)
         if active is not None:
             self._viewer.layers.selection.active = active
+
+    def _put(self, part: Any, index: Index, labels: Labels) -> None:
+        part[...] = labels
+        self._written[index] = labels
+        self._redraw(index)
 
     def _look_at(self, index: Index) -> None:
         """Compare a plane with what was written."""

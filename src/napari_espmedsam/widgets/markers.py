@@ -37,7 +37,7 @@ class Markers(QObject):
     name
         Name of the image.
     parent
-        Qt parent.
+        Qt parent: without one, Python's garbage collector might delete the object in any thread.
 
     Attributes
     ----------
@@ -55,9 +55,7 @@ class Markers(QObject):
     undo_wanted = Signal()
     redo_wanted = Signal()
 
-    def __init__(
-        self, viewer: Any, plan: ResultPlan, name: str, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, viewer: Any, plan: ResultPlan, name: str, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._plan, self._name = viewer, plan, name
         self._view: PromptView | None = None

@@ -55,7 +55,7 @@ class PromptLayers(QObject):
     axes
         One letter of ``TZCYX`` per axis of the image layer.
     parent
-        Qt parent.
+        Qt parent: without one, Python's garbage collector might delete the object in any thread.
 
     Attributes
     ----------
@@ -74,9 +74,7 @@ class PromptLayers(QObject):
     redo_wanted = Signal()
     deleted = Signal()
 
-    def __init__(
-        self, viewer: Any, image: ImageDescription, axes: str, parent: QObject | None = None
-    ) -> None:
+    def __init__(self, viewer: Any, image: ImageDescription, axes: str, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer, self._image, self._axes = viewer, image, axes
         self._shown: PromptCells | None = None

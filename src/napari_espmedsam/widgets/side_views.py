@@ -1,0 +1,126 @@
+"""What a session says beside its labels: how sure it is, and what another modality would find."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_espmedsam.studio.events import ComparisonReady, ConfidenceReady
+from napari_espmedsam.widgets.layers import ImageDescription
+from napari_espmedsam.widgets.plane_picture import PlanePicture
+
+if TYPE_CHECKING:
+    from napari_espmedsam.studio.session import Session
+
+
+class SideViews:
+    """A confidence layer and a comparison layer, each only while it is wanted.
+
+    Both show the plane on the screen and are asked for anew when it changes.
+
+    Parameters
+    ----------
+    viewer
+        The ``napari.Viewer``.
+    image
+        Description of the image layer.
+    axes
+        One letter of ``TZCYX`` per axis of the image layer.
+    """
+
+    def __init__(self, viewer: Any, image: ImageDescription, axes: str) -> None:
+        self._viewer, self._image, self._axes = viewer, image, axes
+        self._confidence: PlanePicture | None = None
+        self._comparison: PlanePicture | None = None
+        self._modality = ""
+
+    @property
+    def confidence(self) -> Any | None:
+        """The confidence layer, if there is one."""
+        return None if self._confidence is None else self._confidence.layer
+
+    @property
+    def comparison(self) -> Any | None:
+        """The labels layer of the other modality, if there is one."""
+        return None if self._comparison is None else self._comparison.layer
+
+    @property
+    def compared(self) -> str:
+        """The other modality; "" for none."""
+        return self._modality if self._comparison is not None else ""
+
+    def show_confidence(self, wanted: bool) -> None:
+        """Show how sure the model is of each pixel, or no longer; then call :meth:`ask`."""
+        if self._confidence is not None:
+            self._confidence.remove()
+        self._confidence = None
+        if wanted:
+            self._confidence = PlanePicture(
+                self._viewer,
+                self._image,
+                self._axes,
+                self._viewer.add_image,
+                f"Confidence of {self._image.name}",
+                rgb=False,
+                colormap="viridis",
+                contrast_limits=(0.0, 1.0),
+                blending="translucent",
+                opacity=0.6,
+            )
+
+    def compare(self, modality: str) -> None:
+        """Show what another modality finds, or "" for none; then call :meth:`ask`."""
+        if self._comparison is not None:
+            self._comparison.remove()
+        self._comparison, self._modality = None, modality
+        if modality:
+            self._comparison = PlanePicture(
+                self._viewer,
+                self._image,
+                self._axes,
+                self._viewer.add_labels,
+                f"{self._image.name} as {modality}",
+            )
+
+    def ask(self, session: Session, plane: int) -> None:
+        """Ask for what is wanted of a plane; views that the user has deleted are no longer."""
+        if self._confidence is not None and self._confidence.is_deleted:
+            self._confidence = None
+        if self._comparison is not None and self._comparison.is_deleted:
+            self._comparison = None
+        if self._confidence is not None:
+            session.confidence(plane)
+        if self._comparison is not None:
+            session.compare(plane, self._modality)
+
+    def take_confidence(self, event: ConfidenceReady) -> None:
+        """Show an answer."""
+        if self._confidence is not None:
+            self._confidence.show(event.confidence, event.offset)
+
+    def take_comparison(self, event: ComparisonReady) -> None:
+        """Show an answer; one about a modality that is no longer wanted is passed over."""
+        if self._comparison is None or event.modality != self._modality:
+            return
+        self._comparison.show(event.labels, event.offset)
+        if self._comparison.layer is not None:
+            self._comparison.layer.contour = 2  # outlines: the labels beside it stay visible
+
+    def blank(self) -> None:
+        """Show nothing until the next answer."""
+        for view in self._views():
+            view.blank()
+
+    def place_on(self, image: ImageDescription) -> None:
+        """Follow an image that was moved or scaled."""
+        self._image = image
+        for view in self._views():
+            view.place_on(image)
+
+    def remove(self) -> None:
+        """Take the layers away."""
+        for view in self._views():
+            view.remove()
+        self._confidence = self._comparison = None
+
+    def _views(self) -> list[PlanePicture]:
+        return [view for view in (self._confidence, self._comparison) if view is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QTabWidget, QWidget
 
-from napari_espmedsam.widgets import objects_table
+from napari_espmedsam.widgets import objects_measurer, objects_table
 from napari_espmedsam.widgets.layers import METADATA_KEY
 from napari_espmedsam.widgets.objects_tab import ObjectsTab
 
@@ -226,6 +227,41 @@ def test_edits_are_measured_while_the_tab_is_seen(viewer, open_tab, wait, measur
     assert "0 objects" in tab.status.text()
 
 
+def test_shapes_come_in_a_second_step(viewer, open_tab, wait, qtbot, monkeypatch) -> None:
+    """They take ten times as long as all the rest, and nobody waits for them."""
+    original, gate, asked = objects_table.measure_objects, threading.Event(), []
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["shape"])
+        assert not kwargs["shape"] or gate.wait(20)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(objects_table, "measure_objects", slow)
+    monkeypatch.setattr(objects_measurer, "_LONG", 0.0)
+    layer = viewer.add_labels(_labels()[0])
+    tab = ObjectsTab(viewer)
+    qtbot.addWidget(tab)
+    wanted: list[Any] = []
+    tab.scores_wanted.connect(wanted.append)
+    tab.show()
+    qtbot.waitUntil(lambda: tab.table is not None)
+    assert tab.table.measured["area_px"].tolist() == [100.0, 100.0]
+    assert "solidity" not in tab.table.measured
+    assert wanted == []
+    gate.set()
+    wait(tab)
+    assert tab.table.measured["solidity"].tolist() == [1.0, 1.0]
+    assert wanted == [layer]
+    gate.clear()
+    tab.refresh_button.click()
+    qtbot.waitUntil(lambda: bool(np.isnan(tab.table.measured["solidity"]).all()))
+    gate.set()
+    wait(tab)
+    assert tab.table.measured["solidity"].tolist() == [1.0, 1.0]
+    assert asked == [False, True, False, True]
+    tab.set_open(False)
+
+
 def test_a_hidden_tab_measures_when_it_is_seen_again(viewer, open_tab, wait, measured) -> None:
     layer = _add_ours(viewer)
     tab = open_tab(viewer)
@@ -293,10 +329,10 @@ def _scores(**doubt: float) -> dict[str, np.ndarray]:
 def test_a_review_goes_from_doubt_to_doubt(viewer, open_tab) -> None:
     layer = _add_ours(viewer)
     tab = open_tab(viewer)
-    assert "in the order of the table: 0 of 6" in tab.review_note.text()
+    assert "In the order of the table: 0 of 6" in tab.review_note.text()
     tab.set_scores(layer, (0,), _scores(o1=0.2, o2=0.7))
     tab.set_scores(layer, (2,), _scores(o5=0.9, o6=0.1))
-    assert "most doubtful first" in tab.review_note.text()
+    assert "Most doubtful first" in tab.review_note.text()
     assert "doubt" in layer.features
     visits = []
     for _ in range(3):

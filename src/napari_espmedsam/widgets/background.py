@@ -8,7 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
-from napari_espmedsam.studio.engine import Done, Engine, Failed
+from napari_espmedsam.studio.engine import Done, Engine, Failed, Step
 
 
 class Background(QObject):
@@ -25,10 +25,13 @@ class Background(QObject):
         Key and result of a job.
     failed : Signal(object, object)
         Key and exception of a job.
+    step : Signal(object, object)
+        Key of a job that is a generator, and what it has yielded on its way.
     """
 
     done = Signal(object, object)
     failed = Signal(object, object)
+    step = Signal(object, object)
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -76,6 +79,8 @@ class Background(QObject):
         self._heard += 1
         if isinstance(event, Done):
             self.done.emit(event.key, event.result)
+        elif isinstance(event, Step):
+            self.step.emit(event.key, event.value)
         elif isinstance(event, Failed):
             self.failed.emit(event.key, event.error)
 

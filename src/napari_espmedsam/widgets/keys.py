@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakMethod
 
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QShortcut, QWidget  # type: ignore[attr-defined]
+
 
 @dataclass(frozen=True, eq=False)
 class KeyAction:
@@ -78,6 +82,14 @@ def _weak(slot: Callable[[], object]) -> Callable[[Any], None]:
             found()
 
     return call
+
+
+def add_shortcuts(widget: QWidget, actions: Sequence[KeyAction]) -> None:
+    """Let the keys work in a widget, too: a viewer hears them while its canvas has the focus."""
+    for action in actions:
+        shortcut = QShortcut(QKeySequence(action.key.replace("-", "+")), widget)
+        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(action.slot)
 
 
 def describe_keys(actions: Sequence[KeyAction]) -> str:

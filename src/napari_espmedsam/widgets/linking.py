@@ -121,6 +121,11 @@ def add_linked(viewer: Any, linked: Linked) -> Any:
     return layer
 
 
+def count_objects(count: int) -> str:
+    """Write a number of objects in words: ``1 object``, ``12 objects``."""
+    return f"{count} object{'s'[: count != 1]}"
+
+
 def _as_layer(labels: npt.NDArray[np.uint32], source: ObjectSource) -> npt.NDArray[np.uint32]:
     """Return labels in the order of the layer's axes."""
     if source.axes == source.data_axes:

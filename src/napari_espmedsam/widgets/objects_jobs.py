@@ -14,7 +14,7 @@ from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.io.tables import table_rows, write_table_csv
 from napari_espmedsam.widgets.background import Background
 from napari_espmedsam.widgets.layers import geometry_of
-from napari_espmedsam.widgets.linking import Linked, LinkJob, add_linked, link
+from napari_espmedsam.widgets.linking import Linked, LinkJob, add_linked, count_objects, link
 from napari_espmedsam.widgets.objects_source import our_record, source_of
 from napari_espmedsam.widgets.objects_table import ObjectTable
 
@@ -77,11 +77,6 @@ class ObjectsJobs(QObject):
         self.said.emit(report(error), True)
         if key == _LINK:
             self.linked.emit(None)
-
-
-def count_objects(count: int) -> str:
-    """Write a number of objects in words: ``1 object``, ``12 objects``."""
-    return f"{count} object{'s'[: count != 1]}"
 
 
 def report(error: Exception) -> str:

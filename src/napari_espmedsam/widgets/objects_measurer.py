@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,10 +13,13 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.widgets.background import Background
 from napari_espmedsam.widgets.labels_picker import LayerWatch
+from napari_espmedsam.widgets.linking import WAYS, count_objects
 from napari_espmedsam.widgets.objects_source import ObjectSource, find_image, source_of
 from napari_espmedsam.widgets.objects_table import ObjectTable, measure
 
 _JOB = "measure"
+_MASK = "A mask is one object: choose another output to tell objects apart."
+_LONG = 1.0  # s after which shapes are measured in a second step
 _LEAST_PAUSE = 300  # ms between a change and the next measurement
 _PAUSE_PER_COST = 2000  # ms for each second that measuring took: a third of one core at most
 
@@ -36,6 +40,8 @@ class Measured:
         The measurements.
     seconds : float
         How long they took.
+    is_whole : bool
+        False while the shapes of the objects, which take longest, are still to come.
     """
 
     layer: str
@@ -43,6 +49,18 @@ class Measured:
     image_name: str
     table: ObjectTable
     seconds: float
+    is_whole: bool = True
+
+    def summary(self, record: dict[str, Any] | None) -> str:
+        """Say what was found; `record` is what we know of a layer of ours."""
+        record = record or {}
+        text = count_objects(len(set(self.table.labels.tolist())))
+        if "linked" in record:
+            text += f" linked {WAYS.get(record['linked'].get('along'), '')}"
+        if self.image_name:
+            text += f", brightness in '{self.image_name}'"
+        is_mask = record.get("post", {}).get("output") == "mask"
+        return f"{text}. {_MASK}" if is_mask else f"{text}."
 
 
 class Measurer(QObject):
@@ -60,7 +78,7 @@ class Measurer(QObject):
     Attributes
     ----------
     measured : Signal(object)
-        A `Measured` of the layer that is set now.
+        A `Measured` of the layer that is set now; where there is much to do, another follows.
     failed : Signal(object)
         The exception, where a layer cannot be measured.
     label_chosen : Signal(int)
@@ -76,6 +94,7 @@ class Measurer(QObject):
         self._viewer, self._background = viewer, background
         self._layer: Any = None
         self._seconds = 0.0
+        self._names: tuple[str, ...] = ()  # columns of the last whole measurement
         self._active = self._stale = False
         self._watch = LayerWatch(self)
         self._timer = QTimer(self)
@@ -83,7 +102,8 @@ class Measurer(QObject):
         self._timer.timeout.connect(self.measure)
         self._watch.changed.connect(self.touch)
         self._watch.label_chosen.connect(self.label_chosen)
-        background.done.connect(self._on_done)
+        background.done.connect(self._on_result)
+        background.step.connect(self._on_result)
         background.failed.connect(self._on_failed)
 
     @property
@@ -97,7 +117,7 @@ class Measurer(QObject):
             return
         self._timer.stop()
         self._background.cancel(_JOB)
-        self._layer, self._seconds = layer, 0.0
+        self._layer, self._seconds, self._names = layer, 0.0, ()
         self._watch.set_layer(layer)
         self.touch()
 
@@ -134,18 +154,21 @@ class Measurer(QObject):
             self.failed.emit(error)
             return
         name = "" if image is None or source.image is None else str(image.name)
-        self._background.submit(_JOB, partial(_measure, layer.unique_id, source, name))
+        known = self._names if self._seconds > _LONG or not self._seconds else None
+        work = partial(_measure, layer.unique_id, source, name, known)
+        self._background.submit(_JOB, work)
 
     def close(self) -> None:
         """Let go of the layer."""
         self._active = False
         self.set_layer(None)
 
-    def _on_done(self, key: object, result: object) -> None:
+    def _on_result(self, key: object, result: object) -> None:
         if key != _JOB or not isinstance(result, Measured) or self._layer is None:
             return
         if result.layer == self._layer.unique_id:
-            self._seconds = result.seconds
+            if result.is_whole:
+                self._seconds, self._names = result.seconds, tuple(result.table.measured)
             self.measured.emit(result)
 
     def _on_failed(self, key: object, error: object) -> None:
@@ -153,7 +176,18 @@ class Measurer(QObject):
             self.failed.emit(error)
 
 
-def _measure(layer: str, source: ObjectSource, image_name: str) -> Measured:
+def _measure(
+    layer: str, source: ObjectSource, image_name: str, known: tuple[str, ...] | None
+) -> Generator[Measured, None, Measured]:
+    """Measure a layer, unless `known` is None first without shapes.
+
+    These columns are known from the time before: they stay, empty, until the shapes are there.
+    """
     start = time.monotonic()
-    table = measure(source)
-    return Measured(layer, source, image_name, table, time.monotonic() - start)
+
+    def measured(table: ObjectTable, *, is_whole: bool) -> Measured:
+        return Measured(layer, source, image_name, table, time.monotonic() - start, is_whole)
+
+    if known is not None and "Z" not in source.axes:
+        yield measured(measure(source, shape=False).with_empty(known), is_whole=False)
+    return measured(measure(source), is_whole=True)

@@ -7,23 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtGui import QHideEvent, QKeySequence, QShowEvent
-from qtpy.QtWidgets import QFileDialog, QShortcut, QWidget  # type: ignore[attr-defined]
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_espmedsam.widgets.background import Background
-from napari_espmedsam.widgets.keys import KeyAction, ViewerKeys
-from napari_espmedsam.widgets.linking import WAYS, ways_to_link
+from napari_espmedsam.widgets.keys import KeyAction, ViewerKeys, add_shortcuts
+from napari_espmedsam.widgets.linking import ways_to_link
 from napari_espmedsam.widgets.objects_book import ObjectsBook
 from napari_espmedsam.widgets.objects_features import write_features
-from napari_espmedsam.widgets.objects_jobs import ObjectsJobs, count_objects, report
+from napari_espmedsam.widgets.objects_jobs import ObjectsJobs, report
 from napari_espmedsam.widgets.objects_measurer import Measured, Measurer
 from napari_espmedsam.widgets.objects_panel import ObjectsPanel
 from napari_espmedsam.widgets.objects_pointer import ObjectPointer
 from napari_espmedsam.widgets.objects_source import axes_of, our_record
 from napari_espmedsam.widgets.objects_table import ObjectKey, ObjectTable
-
-_MASK = "A mask is one object: choose another output to tell objects apart."
 
 
 class ObjectsTab(ObjectsPanel):
@@ -145,7 +143,7 @@ class ObjectsTab(ObjectsPanel):
         if key is not None:
             self._pointer.go(key)
         elif self._book.review.total:
-            self.review_note.setText("All have been looked at. Next begins again.")
+            self.review_note.setText("All have been seen. Next begins again.")
 
     def previous_object(self) -> None:
         """Go back to the object that was looked at before."""
@@ -209,10 +207,7 @@ class ObjectsTab(ObjectsPanel):
         self.save_button.clicked.connect(self._ask_path)
         self.link_part.wanted.connect(self.link)
         self.list_keys(self.key_actions)
-        for action in self.key_actions:  # the viewer hears keys only while its canvas has the focus
-            shortcut = QShortcut(QKeySequence(action.key.replace("-", "+")), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(action.slot)
+        add_shortcuts(self, self.key_actions)
         # The viewer outlives the tab: it must not hold it, and gets its keys back.
         self.destroyed.connect(partial(_release, self._keys))
 
@@ -239,8 +234,9 @@ class ObjectsTab(ObjectsPanel):
         self._book.show(measured.layer, measured.table)
         self.link_part.set_ways(ways_to_link(measured.source))
         self._show_table()
-        self.say(self._summary(measured))
-        self.scores_wanted.emit(self.layer)
+        self.say(measured.summary(our_record(self.layer) if self.layer is not None else None))
+        if measured.is_whole:
+            self.scores_wanted.emit(self.layer)
 
     def _on_unmeasured(self, error: Exception) -> None:
         self._clear(report(error), bad=True)
@@ -273,24 +269,14 @@ class ObjectsTab(ObjectsPanel):
         self._show_lock()
         self._order_review()
 
-    def _summary(self, measured: Measured) -> str:
-        record = (None if self.layer is None else our_record(self.layer)) or {}
-        text = count_objects(len(set(measured.table.labels.tolist())))
-        if "linked" in record:
-            text += f" linked {WAYS.get(record['linked'].get('along'), '')}"
-        if measured.image_name:
-            text += f", brightness in '{measured.image_name}'"
-        is_mask = record.get("post", {}).get("output") == "mask"
-        return f"{text}. {_MASK}" if is_mask else f"{text}."
-
     def _order_review(self) -> None:
         self._book.order_review(self.model.order.tolist())
         self._say_review()
 
     def _say_review(self) -> None:
         review = self._book.review
-        order = "most doubtful first" if self._book.has_scores else "in the order of the table"
-        self.review_note.setText(f"Review, {order}: {review.seen} of {review.total} looked at.")
+        order = "Most doubtful first" if self._book.has_scores else "In the order of the table"
+        self.review_note.setText(f"{order}: {review.seen} of {review.total} seen.")
         self.review_note.setVisible(review.total > 0)
 
     def _on_sorted(self, *_: object) -> None:
@@ -313,10 +299,7 @@ class ObjectsTab(ObjectsPanel):
         layer, measured, table = self.layer, self._measured, self.table
         if layer is None or measured is None or table is None:
             return
-        planes: dict[tuple[int, ...], tuple[int, ...]] = {}
-        for key in keys:
-            for index in table.planes_of(table.rows[key], measured.source.leading_axes):
-                planes[index] = (*planes.get(index, ()), key[1])
+        planes = table.by_plane(keys, measured.source.leading_axes)
         self.lock_requested.emit(layer, planes, on)
 
     def _ask_path(self) -> None:

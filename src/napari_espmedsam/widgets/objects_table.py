@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -99,10 +99,25 @@ class ObjectTable:
             stop.append(high)
         return start, stop
 
+    def with_empty(self, names: Collection[str]) -> ObjectTable:
+        """Return the table with these columns, too: NaN where they are not measured."""
+        empty = {name: np.full(len(self), np.nan) for name in names if name not in self.measured}
+        return replace(self, measured=self.measured | empty)
+
     def planes_of(self, row: int, leading: str) -> list[tuple[int, ...]]:
         """Return the planes that the box of a row spans, as indices along T and Z as given."""
         spans = dict(zip(self.axes, map(range, *self.box(row)), strict=True))
         return list(product(*(spans[letter] for letter in leading)))
+
+    def by_plane(
+        self, keys: Iterable[ObjectKey], leading: str
+    ) -> dict[tuple[int, ...], tuple[int, ...]]:
+        """Return the labels of objects by the planes that they span, see `planes_of`."""
+        planes: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for key in keys:
+            for index in self.planes_of(self.rows[key], leading):
+                planes[index] = (*planes.get(index, ()), key[1])
+        return planes
 
     def review_order(self) -> npt.NDArray[np.int64] | None:
         """Return row numbers, the most doubtful first and those without a score last.
@@ -115,8 +130,8 @@ class ObjectTable:
         return np.lexsort((self.labels, self.times, -doubt)).astype(np.int64)
 
 
-def measure(source: ObjectSource) -> ObjectTable:
-    """Measure all objects of a layer: for a worker thread.
+def measure(source: ObjectSource, *, shape: bool = True) -> ObjectTable:
+    """Measure all objects of a layer, with or without their shapes: for a worker thread.
 
     Raises
     ------
@@ -124,7 +139,11 @@ def measure(source: ObjectSource) -> ObjectTable:
         If the image does not fit the labels.
     """
     columns = measure_objects(
-        source.read_labels(), source.axes, image=source.read_image(), spacing=source.spacing
+        source.read_labels(),
+        source.axes,
+        image=source.read_image(),
+        spacing=source.spacing,
+        shape=shape,
     )
     return ObjectTable(source.axes, columns)
 

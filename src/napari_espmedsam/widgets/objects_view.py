@@ -100,8 +100,9 @@ class ObjectsView(QTableView):
 
     def selected_rows(self) -> list[int]:
         """Return the numbers of the selected rows, in the order of the screen."""
-        rows = sorted(index.row() for index in self._choice.selectedRows())
-        return [self._model.number_at(row) for row in rows]
+        parts = self._choice.selection()  # ranges; an index for each row takes a second for many
+        rows = {row for part in parts for row in range(part.top(), part.bottom() + 1)}
+        return [self._model.number_at(row) for row in sorted(rows)]
 
     def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
         """Return the height of some rows; the width is up to the dock."""
@@ -137,7 +138,7 @@ class ObjectsView(QTableView):
 
     def _on_clicked(self, index: QModelIndex) -> None:
         """Go back to a row that is current already."""
-        if len(self._choice.selectedRows()) == 1:
+        if len(self.selected_rows()) == 1:
             self.row_chosen.emit(self._model.number_at(index.row()))
 
 

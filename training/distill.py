@@ -29,7 +29,7 @@ from training.distilled import is_medical, load_distilled
 from training.embeddings import EmbeddingCache, View
 from training.finetune import load_samples
 from training.loop import Batch, fit
-from training.run import open_run
+from training.run import needs_check, open_run
 from training.teacher import TeacherSpec, create_teacher
 from training.unlabelled import ImageSet, NaturalConfig, natural_images
 from training.warm_start import warm_start_litemedsam
@@ -241,8 +241,7 @@ def distill(
 ) -> Path:
     """Distil one term; see :func:`training.loop.fit`, and :func:`load_distilled` for its use."""
     open_run(folder, config, resume=resume)
-    check = not resume and int(os.environ.get("RANK", "0")) == 0
-    task = DistillTask(config, check=check, report=report)
+    task = DistillTask(config, check=needs_check(resume), report=report)
     trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
     report(f"{config.term} term: {trained / 1e6:.2f} M parameters, {task.n_images} images")
     return fit(task, config, folder, resume=resume, report=report)

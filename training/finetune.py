@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -38,7 +37,7 @@ from training.loop import Batch, fit
 from training.losses import segmentation_loss
 from training.manifest import read_manifest
 from training.metrics import overlap
-from training.run import open_run
+from training.run import needs_check, open_run
 from training.unet import ARCHITECTURE as UNET
 from training.unet import YardstickUNet, build_unet
 from training.warm_start import warm_start_litemedsam
@@ -284,9 +283,7 @@ def finetune(
 ) -> Path:
     """Train as the recipe says; see :func:`training.loop.fit`."""
     open_run(folder, config, resume=resume)
-    # Several processes read the same files, and a resumed run has been checked.
-    check = not resume and int(os.environ.get("RANK", "0")) == 0
-    task = FinetuneTask(config, check=check, report=report)
+    task = FinetuneTask(config, check=needs_check(resume), report=report)
     counts = ", ".join(
         f"{name} {len(train)} + {len(task.val[name])}"
         for name, train in zip(task.names, task.train, strict=True)

@@ -43,6 +43,16 @@ def git_commit() -> str:
     return f"{commit}-dirty" if dirty else commit
 
 
+def is_first_process() -> bool:
+    """Tell whether this is the only process, or the first of those that ``torchrun`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def needs_check(resume: bool) -> bool:
+    """Tell whether this process reads all data first: one does, and not again after a resume."""
+    return is_first_process() and not resume
+
+
 def open_run(folder: Path, config: RunConfig, *, resume: bool = False) -> None:
     """Create the run folder and write its record before anything slow happens.
 
@@ -53,7 +63,7 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool = False) -> None:
     InputError
         If the folder already holds a run and ``resume`` is not given, or holds another recipe.
     """
-    if int(os.environ.get("RANK", "0")) > 0:
+    if not is_first_process():
         return
     record = folder / RECORD
     if record.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from napari_espmedsam.model.checkpoint import InputSpec
 from training.config import FinetuneConfig
 from training.finetune import FinetuneTask
 from training.loop import fit
-from training.run import BEST, load_state, open_run
+from training.run import BEST, is_first_process, load_state, needs_check, open_run
 from training.teacher import TeacherSpec, create_med_teacher
 
 ADAPTED = "adapted.safetensors"
@@ -86,11 +85,12 @@ def train_teacher(
     model.to(memory_format=torch.channels_last)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     report(f"{model.name}: {trained / 1e6:.2f} M parameters to train")
-    fit(FinetuneTask(config, model), config, folder, resume=resume, report=report)
+    task = FinetuneTask(config, model, check=needs_check(resume), report=report)
+    fit(task, config, folder, resume=resume, report=report)
     best = load_state(folder, BEST)
     if best is None:
         raise InputError(f"{folder} holds no {BEST}. Train until the first validation.")
     model.load_state_dict(best["model"])
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_first_process():
         model.cpu().save_adapted(folder / ADAPTED)
     return folder / ADAPTED

@@ -274,6 +274,7 @@ def test_edits_are_copied_from_plane_to_plane(
     make_segmenter: Any, make_session: Any, gate_model: Any, plane: Array
 ) -> None:
     session = make_session(make_segmenter(gate_model), np.stack([plane, plane]))
+    session.run()
     session.show(0)
     session.edit(0, np.s_[0:1, 0:1], 0)
     session.edit(1, np.s_[1:2, 2:3], 0)

@@ -124,6 +124,19 @@ def test_showing_another_plane_does_not_wait_for_the_background(
     assert sorted(tiles) == list(range(len(tiles))) == list(range(max(tiles) + 1))
 
 
+def test_planes_that_are_only_passed_by_get_no_labels(
+    make_segmenter: Any, make_session: Any, log: Any, gate_model: Any, stack: Array
+) -> None:
+    session = make_session(make_segmenter(gate_model), stack, advise=False)
+    gate_model.open.clear()
+    for plane in range(4):
+        session.show(plane)
+    gate_model.open.set()
+    finish(session)
+    assert {event.plane for event in log.of(PlaneReady)} <= {0, 3}  # 0 may have been under way
+    assert session.labels(3) is not None
+
+
 def test_nothing_is_computed_or_read_in_the_thread_of_the_caller(
     make_segmenter: Any, make_session: Any, log: Any, gate_model: Any, stack: Array
 ) -> None:

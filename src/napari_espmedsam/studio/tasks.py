@@ -190,7 +190,7 @@ class Tasks:
             if tile is None:
                 yield None
                 continue
-            wanted = self._view.wanted()
+            wanted = self._wanted()
             done = sum(map(self._renderer.is_current, wanted))
             n_tiles = len((plan or self._document.plan).geometry.grid)
             yield Progress(task, plane, tile, n_tiles, done, len(wanted))
@@ -220,9 +220,13 @@ class Tasks:
 
     def _next_stale(self) -> int | None:
         """Return the nearest plane that is not up to date, the visible one left out."""
-        chosen = (self._view.wanted() | self._renderer.planes()) - {self._view.visible}
+        chosen = self._wanted() - {self._view.visible}
         stale = [plane for plane in chosen if not self._is_settled(plane)]
         return self._view.outwards(stale)[0] if stale else None
+
+    def _wanted(self) -> set[int]:
+        """Planes that shall be up to date."""
+        return self._view.wanted() | self._renderer.planes()
 
     def _is_settled(self, plane: int) -> bool:
         return self._renderer.is_current(plane) or self._renderer.has_failed(plane)

@@ -41,7 +41,6 @@ class View:
         self.check(plane)
         with self._lock:
             self._visible = int(plane)
-            self._wanted.add(int(plane))
 
     def want(self, planes: Iterable[int]) -> None:
         """Ask for the labels of more planes."""
@@ -55,13 +54,15 @@ class View:
         """Want no planes but these and the visible one."""
         with self._lock:
             self._wanted = {int(plane) for plane in planes}
-            if self._visible is not None:
-                self._wanted.add(self._visible)
 
     def wanted(self) -> set[int]:
-        """Planes whose labels are asked for."""
+        """Planes whose labels are asked for, the visible one among them.
+
+        Those that were only passed by on the way to it are not.
+        """
         with self._lock:
-            return set(self._wanted)
+            visible = set() if self._visible is None else {self._visible}
+            return self._wanted | visible
 
     def outwards(self, planes: Iterable[int]) -> list[int]:
         """Order planes by their distance from the visible one; ahead comes before back."""

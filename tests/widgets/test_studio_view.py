@@ -138,11 +138,17 @@ def _threads() -> list[str]:
 
 def idle(qtbot: Any, view: StudioView) -> None:
     """Wait until a session has nothing left to do, and all of it has been shown."""
-    said: list[str] = []
-    view.said.connect(lambda text, _bad: said.append(text))
-    if view.session is not None and view.session.visible is not None:
-        view.session.show(view.session.visible)  # so that there is an end to wait for
-    qtbot.waitUntil(lambda: "Up to date." in said, timeout=20_000)
+
+    def is_done() -> bool:
+        session = view.session
+        return session is not None and session.visible is not None and session.idle
+
+    qtbot.wait(1)  # what was painted is noticed
+    while True:
+        qtbot.waitUntil(is_done, timeout=20_000)
+        qtbot.wait(5)  # what was said arrives, and may lead to more
+        if is_done():
+            return
 
 
 def centre_cell(index: int) -> tuple[int, int]:

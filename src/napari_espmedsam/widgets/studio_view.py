@@ -277,9 +277,11 @@ class StudioView(QObject):
     def _on_idle(self, _event: events.Idle) -> None:
         session, labels = self.session, self.layers.labels
         self._settings.note_end()
-        if session is None or self._settings.is_busy:
+        if session is None or self.plane is None:
             return
         labels.collect()
+        if not session.is_current(self.plane):
+            return  # something was changed meanwhile, or has failed and was told
         for index in labels.planes:
             final = session.labels(self._flat(index))
             if final is not None and session.is_current(self._flat(index)):

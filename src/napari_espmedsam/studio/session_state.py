@@ -18,6 +18,7 @@ from napari_espmedsam.studio.workshop import Workshop
 
 if TYPE_CHECKING:
     from napari_espmedsam.inference.segmenter import Segmenter
+    from napari_espmedsam.model.header import CheckpointHeader
 
 
 class SessionState:
@@ -46,6 +47,11 @@ class SessionState:
     def settings(self) -> SegmentRequest:
         """The settings that hold now."""
         return self._document.settings
+
+    @property
+    def header(self) -> CheckpointHeader:
+        """What the model says of itself: its modalities, thresholds, licence."""
+        return self._source.header
 
     @property
     def canvas(self) -> PromptCanvas:

@@ -61,7 +61,8 @@ def main() -> None:
     viewer = napari.Viewer(show=False)
     viewer.show()
     viewer.window.resize(1360, 860)
-    _dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
+    _dock, tabs = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
+    widget = tabs.segment
     if model is not None:
         widget.form.model.add_file(model)
         wait(lambda: bool(widget.form.model.modalities))

@@ -162,9 +162,9 @@ def open_widget(
 
     def open_() -> tuple[Any, SegmentWidget]:
         viewer = make_napari_viewer()
-        _dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
-        widget._load = fake.load
-        return viewer, widget
+        _dock, tabs = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
+        tabs.segment._load = fake.load
+        return viewer, tabs.segment
 
     return open_
 

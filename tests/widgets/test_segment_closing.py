@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QThreadPool
 
+from napari_espmedsam.widgets.dock import Dock
+
 
 def _start(open_widget: Any, fake: Any, qtbot: Any) -> tuple[Any, Any]:
     viewer, widget = open_widget()
@@ -21,9 +23,15 @@ def _start(open_widget: Any, fake: Any, qtbot: Any) -> tuple[Any, Any]:
     return viewer, widget
 
 
+def _dock_of(widget: Any) -> Dock:
+    while not isinstance(widget, Dock):
+        widget = widget.parentWidget()
+    return widget
+
+
 def _close_dock(open_widget: Any, fake: Any, qtbot: Any) -> tuple[Any, Any]:
     viewer, widget = _start(open_widget, fake, qtbot)
-    viewer.window.remove_dock_widget(widget)
+    viewer.window.remove_dock_widget(_dock_of(widget))
     fake.let(1)
     qtbot.waitUntil(lambda: fake.closed)
     qtbot.waitUntil(lambda: not widget.is_running)
@@ -61,7 +69,8 @@ class Slow:
 
 viewer = napari.Viewer(show=False)
 assert "torch" not in sys.modules
-dock, widget = viewer.window.add_plugin_dock_widget("napari-espmedsam", "Segment")
+dock, tabs = viewer.window.add_plugin_dock_widget("napari-espmedsam", "Segment")
+widget = tabs.segment
 viewer.open_sample("napari-espmedsam", "nuclei_stack")
 print("torch" in sys.modules, widget.form.axes.text(), widget.form.image.currentText())
 widget._load = lambda request: Slow()

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from napari_espmedsam.inference.options import OptionInfo
 
 # Wider choices than these make napari's side panel grow.
-_MIN_EDITOR_WIDTH = 180
+_MIN_EDITOR_WIDTH = 150
 
 
 class Field:

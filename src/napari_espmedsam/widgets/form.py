@@ -42,6 +42,7 @@ _NAMES = {"output": {"mask": "mask", "objects": "objects", "split": "split objec
 _WORDS = {"diameter": "as trained", "pixel_size": "as trained", "scale": "as trained"}
 _COUNTED = {"T": "time points", "Z": "Z planes", "C": "channels"}
 _THIS_PLANE, _ALL_PLANES = "this plane", "all planes"
+_LEAST_WIDTH = 250  # px: the whole dock then fits into 320
 _COLOURS = -1  # data of the channel box that means: all three as the colours of one picture
 
 
@@ -373,6 +374,7 @@ def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> Rows:
             rows.add(field.label, field.editor)
     part = QCollapsible("More settings", form, expandedIcon="▾", collapsedIcon="▸")
     part.addWidget(folded)
+    part.setMinimumWidth(_LEAST_WIDTH)  # it asks for the width of its longest caption otherwise
     inner = part.layout()
     if inner is not None:
         inner.setContentsMargins(0, 4, 0, 0)

@@ -13,7 +13,7 @@ from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -65,8 +65,14 @@ class SegmentWidget(QWidget):
         The ``napari.Viewer`` that the widget is docked in.
     loader
         Gives the model of a request; another one for tests.
+
+    Attributes
+    ----------
+    done : Signal(object)
+        A run has ended and left this labels layer.
     """
 
+    done = Signal(object)
     _run: CurrentRun | None = None  # Qt may send events before __init__ is through
 
     def __init__(self, napari_viewer: Any, *, loader: Loader = load_segmenter) -> None:
@@ -224,6 +230,8 @@ class SegmentWidget(QWidget):
             current.writer.end(f"cancelled after {done}" if ended.cancelled else "complete")
         self._show_running(False)
         self._check()
+        if current.writer.layer is not None:
+            self.done.emit(current.writer.layer)
         if ended.error is not None:
             self._show_error(ended.error)
         elif ended.cancelled:

@@ -1,0 +1,69 @@
+"""The tabs of the plugin in one viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_espmedsam.widgets.dock import Dock
+
+PLUGIN = "napari-espmedsam"
+IMAGE = np.pad(np.ones((40, 40), np.uint8), 12)
+
+
+@pytest.fixture
+def open_dock(make_napari_viewer: Any, weights: Any, fake: Any) -> Callable[[], tuple[Any, ...]]:
+    """Return a function that opens the dock through the manifest, with the fake inside."""
+
+    def open_() -> tuple[Any, Any, Dock]:
+        viewer = make_napari_viewer()
+        viewer.add_image(IMAGE)
+        holder, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
+        dock.segment._load = fake.load
+        return viewer, holder, dock
+
+    return open_
+
+
+def test_a_run_fills_the_table_of_objects(
+    open_dock: Any, qtbot: Any, finish: Callable[[Any], None]
+) -> None:
+    _viewer, _holder, dock = open_dock()
+    dock.objects.set_open(True)  # as showing the window does
+    dock.segment.run()
+    finish(dock.segment)
+    qtbot.waitUntil(lambda: dock.objects.table is not None, timeout=30_000)
+    assert len(dock.objects.table) == 1
+
+
+def test_closing_stops_the_run_and_gives_the_keys_back(
+    open_dock: Any, fake: Any, finish: Callable[[Any], None], qtbot: Any
+) -> None:
+    viewer, holder, dock = open_dock()
+    before = dict(viewer.keymap)
+    dock.objects.set_open(True)
+    assert dict(viewer.keymap) != before
+    fake.hold()
+    dock.segment.run()
+    qtbot.waitUntil(lambda: fake.tiles_started > 0, timeout=30_000)
+    segment = dock.segment
+    viewer.window.remove_dock_widget(holder)
+    fake.let(10)
+    finish(segment)
+    assert dict(viewer.keymap) == before
+
+
+def test_two_viewers_share_nothing(open_dock: Any) -> None:
+    _, _, one = open_dock()
+    _, _, other = open_dock()
+    one.segment.form.fields["min_size"].editor.setValue(77)
+    assert other.segment.form.fields["min_size"].value != 77
+    assert one.objects.picker is not other.objects.picker
+
+
+def test_the_dock_is_no_wider_than_320_px_needs(open_dock: Any) -> None:
+    _, _, dock = open_dock()
+    assert dock.minimumSizeHint().width() <= 320

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal  # type: ignore[attr-defined]
 
 from napari_espmedsam.studio import engine
+from napari_espmedsam.studio.region import Region
+from napari_espmedsam.widgets.form import Prepared
+from napari_espmedsam.widgets.layers import level_zero
+from napari_espmedsam.widgets.worker import Loader
 
 if TYPE_CHECKING:
     from napari_espmedsam.studio.session import Session
@@ -148,3 +153,26 @@ def _close(post: _Post, opening: _Opening, opener: engine.Engine, _object: Any =
     opener.close(wait=False)
     opening.close()
     post.close()
+
+
+def opener(prepared: Prepared, load: Loader, region: Region | None = None) -> Make:
+    """Return what opens a session on an image; no layer and no widget is in it.
+
+    Parameters
+    ----------
+    prepared
+        Image and settings; a choice of planes is left out, since the user chooses them live.
+    load
+        Gives the model of a request.
+    region
+        Part of each plane to work on; None for all of it.
+    """
+    image, request = level_zero(prepared.layer), replace(prepared.request, planes=None)
+
+    def make(on_event: OnEvent) -> Any:
+        from napari_espmedsam.studio.session import Session
+
+        segmenter: Any = load(request)
+        return Session(segmenter, image, request, on_event, region=region)
+
+    return make

@@ -27,6 +27,11 @@ class LiveSettings:
         self._under_way: int | None = None
 
     @property
+    def waiting(self) -> Mapping[str, Any]:
+        """Changes that have not been handed on."""
+        return self._waiting
+
+    @property
     def is_busy(self) -> bool:
         """Whether a change is on its way."""
         return self._under_way is not None

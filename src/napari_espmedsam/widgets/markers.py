@@ -5,7 +5,7 @@ A marker is no state of its own. It sets its cells once, and it goes when they a
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
@@ -18,8 +18,7 @@ from napari_espmedsam.widgets.marker_layer import MarkerLayer, new_boxes, new_po
 from napari_espmedsam.widgets.prompt_cells import USER_OFF, USER_ON
 from napari_espmedsam.widgets.undo_keys import bind_undo
 
-Tool = Literal["+ point", "- point", "+ box", "- box"]
-TOOLS: tuple[Tool, ...] = ("+ point", "- point", "+ box", "- box")
+TOOLS = ("+ point", "- point", "+ box", "- box")
 
 Index = tuple[int, ...]
 _CELL_OF = {ON: USER_ON, OFF: USER_OFF}
@@ -78,8 +77,8 @@ class Markers(QObject):
         """The layers that there are."""
         return tuple(marker.layer for marker in self._layers.values())
 
-    def use(self, tool: Tool) -> None:
-        """Put a tool into the user's hand; before the first :meth:`show` nothing happens."""
+    def use(self, tool: str) -> None:
+        """Put one of `TOOLS` into the user's hand; nothing happens before :meth:`show`."""
         if self._view is None:
             return
         sign, kind = (ON if tool[0] == "+" else OFF), tool[2:]

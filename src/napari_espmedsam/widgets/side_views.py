@@ -39,6 +39,11 @@ class SideViews:
         return None if self._confidence is None else self._confidence.layer
 
     @property
+    def wants_confidence(self) -> bool:
+        """Whether the confidence layer is there or on its way."""
+        return self._confidence is not None and not self._confidence.is_deleted
+
+    @property
     def comparison(self) -> Any | None:
         """The labels layer of the other modality, if there is one."""
         return None if self._comparison is None else self._comparison.layer
@@ -46,7 +51,8 @@ class SideViews:
     @property
     def compared(self) -> str:
         """The other modality; "" for none."""
-        return self._modality if self._comparison is not None else ""
+        gone = self._comparison is None or self._comparison.is_deleted
+        return "" if gone else self._modality
 
     def show_confidence(self, wanted: bool) -> None:
         """Show how sure the model is of each pixel, or no longer; then call :meth:`ask`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_espmedsam import __version__
 from napari_espmedsam.errors import EspMedSamError
+from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.studio import events
 from napari_espmedsam.widgets.bridge import Make, SessionBridge
 from napari_espmedsam.widgets.form import Prepared
@@ -105,6 +106,13 @@ class StudioView(QObject):
     def plane(self) -> int | None:
         """Number of the plane on the screen."""
         return None if self.session is None else self.session.visible
+
+    @property
+    def settings(self) -> SegmentRequest:
+        """The settings as the user has them, those included that wait for their turn."""
+        if self.session is None:
+            return self.prepared.request
+        return replace(self.session.settings, **self._settings.waiting)
 
     @property
     def letters_ahead(self) -> str:

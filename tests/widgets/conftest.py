@@ -163,7 +163,7 @@ def open_widget(
     def open_() -> tuple[Any, SegmentWidget]:
         viewer = make_napari_viewer()
         _dock, tabs = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
-        tabs.segment._load = fake.load
+        tabs.segment._load = tabs.prompts.load = fake.load
         return viewer, tabs.segment
 
     return open_

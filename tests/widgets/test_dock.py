@@ -22,7 +22,7 @@ def open_dock(make_napari_viewer: Any, weights: Any, fake: Any) -> Callable[[], 
         viewer = make_napari_viewer()
         viewer.add_image(IMAGE)
         holder, dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Segment")
-        dock.segment._load = fake.load
+        dock.segment._load = dock.prompts.load = fake.load
         return viewer, holder, dock
 
     return open_

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.encoding import Encoding
 from napari_espmedsam.inference.options import check_values
-from napari_espmedsam.inference.postprocess import Labels, PostProcess, to_labels
+from napari_espmedsam.inference.postprocess import PostProcess, to_labels
 from napari_espmedsam.inference.prompts import OFF, ON, Box, Edits, Mask, PromptCanvas, check_states
+from napari_espmedsam.inference.regions import Labels
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.results import sigmoid
 from napari_espmedsam.inference.tiling import LogitBlender

@@ -9,7 +9,9 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_espmedsam.widgets.objects_tab import ObjectsTab
+from napari_espmedsam.widgets.prompts_tab import PromptsTab
 from napari_espmedsam.widgets.segment import SegmentWidget
+from napari_espmedsam.widgets.studio_link import StudioLink
 from napari_espmedsam.widgets.worker import Loader, load_segmenter
 
 
@@ -30,6 +32,8 @@ class Dock(QWidget):
     ----------
     segment : SegmentWidget
         Runs over planes.
+    prompts : PromptsTab
+        Where the model looks, to be corrected live.
     objects : ObjectsTab
         What was found.
     """
@@ -37,9 +41,12 @@ class Dock(QWidget):
     def __init__(self, napari_viewer: Any, *, loader: Loader = load_segmenter) -> None:
         super().__init__()
         self.segment = SegmentWidget(napari_viewer, loader=loader)
+        self.prompts = PromptsTab(napari_viewer, self.segment.form.prepare, loader)
         self.objects = ObjectsTab(napari_viewer)
+        self._link = StudioLink(self.prompts, self.objects)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.segment, "Segment")
+        self.tabs.addTab(self.prompts, "Prompts")
         self.tabs.addTab(self.objects, "Objects")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -51,6 +58,7 @@ class Dock(QWidget):
         done = super().event(event)
         if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
             self.segment.cancel()
+            self.prompts.close_session()
             self.objects.set_open(False)
         return done
 

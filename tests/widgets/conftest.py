@@ -238,7 +238,9 @@ class Mouse:
         """Press at the first place, move over the others, release at the last."""
         self.press(places[0])
         for place in places[1:]:
+            self._qtbot.wait(30)  # moves that follow too fast are dropped, as with a real mouse
             self.move(place)
+        self._qtbot.wait(30)
         self.release(places[-1])
 
     def _point(self, world: tuple[float, float]) -> QPoint:

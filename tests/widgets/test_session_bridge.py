@@ -38,8 +38,10 @@ def open_bridge(qtbot: Any, parent: QObject) -> tuple[SessionBridge, FakeSession
 
 def test_a_session_is_opened_in_a_thread_and_heard_in_the_gui_thread(qtbot, parent) -> None:
     threads: list[str] = []
+    may_open = threading.Event()
 
     def make(on_event: Any) -> Any:
+        may_open.wait(30)
         threads.append(threading.current_thread().name)
         on_event("early")
         return FakeSession(on_event)
@@ -49,7 +51,7 @@ def test_a_session_is_opened_in_a_thread_and_heard_in_the_gui_thread(qtbot, pare
     bridge.event.connect(lambda event: heard.append((event, threading.current_thread().name)))
     assert bridge.session is None
     with qtbot.waitSignal(bridge.opened):
-        pass
+        may_open.set()
     bridge.session.say(*range(100))
     qtbot.waitUntil(lambda: len(heard) == 101)
     assert [event for event, _ in heard] == ["early", *range(100)]

@@ -58,7 +58,8 @@ class SessionBridge(QObject):
         self._opening = _Opening(make, self._post.send)
         self._opener = engine.Engine(self._post.send, name="espmedsam-open")
         # What is connected here must not hold the bridge: it may go with its parent at any time.
-        self.destroyed.connect(partial(_close, self._post, self._opening, self._opener))
+        self._on_destroyed = partial(_close, self._post, self._opening, self._opener)
+        self.destroyed.connect(self._on_destroyed)
         self._opener.submit("open", self._opening.run)
 
     @property
@@ -73,7 +74,11 @@ class SessionBridge(QObject):
 
     def close(self) -> None:
         """Close the session, or the one that is being opened. Nothing is reported any more."""
-        _close(self._post, self._opening, self._opener)
+        if self.is_closed:
+            return
+        # Not left to Qt: once deleteLater was called on a parent, PyQt frees the slot too early.
+        self.destroyed.disconnect(self._on_destroyed)
+        self._on_destroyed()
 
     def _on_arrived(self, event: Any) -> None:
         if self.is_closed:

@@ -230,12 +230,14 @@ class PromptLayers(QObject):
     def _on_press(self, layer: Any, event: Any) -> Iterator[None]:
         """Toggle the cell under a click, where no tool of napari is chosen."""
         plain = layer.mode == "pan_zoom" and event.button == 1 and not event.modifiers
-        start, moved = np.asarray(event.pos), False
+        start, way = np.asarray(event.pos), 0.0
         yield
         while event.type == "mouse_move":
-            moved = moved or float(np.linalg.norm(np.asarray(event.pos) - start)) > _DRAG
+            way = max(way, float(np.linalg.norm(np.asarray(event.pos) - start)))
             yield
-        if plain and not moved and len(event.dims_displayed) == 2:
+        # A fast drag may have come without a move: where the button was released counts as well.
+        way = max(way, float(np.linalg.norm(np.asarray(event.pos) - start)))
+        if plain and way <= _DRAG and len(event.dims_displayed) == 2:
             self._toggle(layer.world_to_data(event.position))
 
     def _toggle(self, position: Any) -> None:

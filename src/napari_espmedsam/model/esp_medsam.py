@@ -119,7 +119,7 @@ class ESPMedSAM(nn.Module):
         modality : Tensor
             (B,) int64 index into :attr:`modalities`; may differ within the batch.
         prompt_grid : Tensor, optional
-            Replaces the model's own grid; see :meth:`decode`.
+            Replaces the model's own grid; see :meth:`decode`. Cells below 0 stay the model's own.
 
         Returns
         -------
@@ -129,7 +129,9 @@ class ESPMedSAM(nn.Module):
         refuse_prompt(prompt_grid, self.config.prompt)
         embedding = self.encode(images, modality)
         prompt_logits = self.prompt(embedding)
-        grid = self.grid(prompt_logits) if prompt_grid is None else prompt_grid
+        grid = self.grid(prompt_logits)
+        if prompt_grid is not None:
+            grid = torch.where(prompt_grid < 0, grid, prompt_grid.to(grid.dtype))
         mask_logits = self.decode(embedding, modality, grid)
         trained = prompt_logits if self.config.prompt == "self_patch" else None
         return ModelOutput(mask_logits, trained, embedding)

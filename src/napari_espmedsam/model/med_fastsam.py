@@ -126,7 +126,8 @@ class MedFastSAM(nn.Module):
         modality : Tensor, optional
             (B,) int64; checked, otherwise ignored.
         coarse_mask : Tensor, optional
-            Replaces the model's own mask; see :meth:`decode`.
+            Replaces the model's own mask; see :meth:`decode`. Where ``unnormalised`` is given
+            too, pixels below 0 stay the model's own.
         unnormalised : Tensor, optional
             (B, 3, H, W) the same images in [0, 1]; needed where no ``coarse_mask`` is given.
 
@@ -139,6 +140,9 @@ class MedFastSAM(nn.Module):
         embedding = self.encode(images, modality)
         if coarse_mask is None:
             coarse_mask = self._own_prompt(images, unnormalised)
+        elif unnormalised is not None:
+            own = self._own_prompt(images, unnormalised)
+            coarse_mask = torch.where(coarse_mask < 0, own, coarse_mask.to(own.dtype))
         return ModelOutput(
             self.decode(embedding, self.detail(images), coarse_mask), None, embedding
         )

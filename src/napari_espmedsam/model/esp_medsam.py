@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from napari_espmedsam.model.config import ESPMedSAMConfig
 from napari_espmedsam.model.encoder import SemiParameterSharingEncoder
-from napari_espmedsam.model.no_prompt import NoPrompt, refuse_prompt
+from napari_espmedsam.model.no_prompt import NoPrompt, fill_untouched, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.qdmd import QueryDecoupledDecoder
 from napari_espmedsam.model.sppg import DensePromptEncoder, PatchGenerator, binarise
@@ -131,7 +131,7 @@ class ESPMedSAM(nn.Module):
         prompt_logits = self.prompt(embedding)
         grid = self.grid(prompt_logits)
         if prompt_grid is not None:
-            grid = torch.where(prompt_grid < 0, grid, prompt_grid.to(grid.dtype))
+            grid = fill_untouched(prompt_grid, grid)
         mask_logits = self.decode(embedding, modality, grid)
         trained = prompt_logits if self.config.prompt == "self_patch" else None
         return ModelOutput(mask_logits, trained, embedding)

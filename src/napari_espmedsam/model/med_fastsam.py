@@ -12,7 +12,7 @@ from napari_espmedsam.model.coarse_prompt import CoarsePromptEncoder, coarse_mas
 from napari_espmedsam.model.config import MedFastSAMConfig
 from napari_espmedsam.model.lka import LKABlock
 from napari_espmedsam.model.msf import MSFDecoder, PatchDetail
-from napari_espmedsam.model.no_prompt import NoPrompt, refuse_prompt
+from napari_espmedsam.model.no_prompt import NoPrompt, fill_untouched, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.tiny_vit import TinyViT, TinyViTBlock
 from napari_espmedsam.model.transformer import MaskMlp
@@ -141,8 +141,7 @@ class MedFastSAM(nn.Module):
         if coarse_mask is None:
             coarse_mask = self._own_prompt(images, unnormalised)
         elif unnormalised is not None:
-            own = self._own_prompt(images, unnormalised)
-            coarse_mask = torch.where(coarse_mask < 0, own, coarse_mask.to(own.dtype))
+            coarse_mask = fill_untouched(coarse_mask, self._own_prompt(images, unnormalised))
         return ModelOutput(
             self.decode(embedding, self.detail(images), coarse_mask), None, embedding
         )

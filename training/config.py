@@ -153,6 +153,8 @@ class FinetuneConfig(RunConfig):
     checkpoint: str | None = None
     #: Run folder of a distillation, whose encoder replaces the warm start's.
     distilled: Path | None = None
+    #: Share of the rows whose prompt is corrected as a user would; see `training.corrections`.
+    prompt_corrections: float = Field(default=0.0, ge=0, le=1)
     #: "all", or "private": the bag, query and mask MLP of the listed modalities alone.
     train: Literal["all", "private"] = "all"
     #: Patterns of parameter names (fnmatch) that stay as they are.

@@ -20,6 +20,7 @@ from napari_espmedsam.weights import resolve_checkpoint
 from training.augment import TrainingTransform
 from training.check import check_samples
 from training.config import FinetuneConfig, ModalityConfig
+from training.corrections import draw_corrections, no_corrections
 from training.data import (
     Sample,
     SampleSet,
@@ -133,6 +134,21 @@ def choose_trained(model: nn.Module, config: FinetuneConfig) -> None:
         parameter.requires_grad_(parameter.requires_grad and allowed and not frozen)
 
 
+def prompt_cell(model: nn.Module) -> int:
+    """Side of a prompt cell in model px.
+
+    Raises
+    ------
+    InputError
+        If the model takes no prompt.
+    """
+    if isinstance(model, ESPMedSAM) and model.config.prompt == "self_patch":
+        return 16 * 2**model.config.prompt_levels
+    if isinstance(model, MedFastSAM) and model.config.prompt != "none":
+        return 1
+    raise InputError("This model takes no prompt. Leave prompt_corrections out of the recipe.")
+
+
 class FinetuneTask:
     """Masks as targets: eq. 1 plus eq. 6, or eq. 14, on batches that mix modalities.
 
@@ -160,6 +176,7 @@ class FinetuneTask:
         self.config = config
         self.model = build_model(config) if model is None else model
         choose_trained(self.model, config)
+        self.cell = prompt_cell(self.model) if config.prompt_corrections else 0
         self.names = list(config.modalities)
         self.specs = [m.input for m in config.modalities.values()]
         known: tuple[str, ...] = self.model.modalities  # type: ignore[assignment]
@@ -199,29 +216,44 @@ class FinetuneTask:
             ]
 
     def batch(self, step: int, rows: range) -> Batch:
-        """Images (B, 3, S, S) in [0, 1], masks (B, 1, S, S), recipe index of the modality (B,)."""
+        """Images (B, 3, S, S) in [0, 1], masks (B, 1, S, S), recipe index of the modality (B,).
+
+        With ``prompt_corrections``, also what :func:`draw_corrections` returns for each row.
+        """
         drawn = self._draw(step)
         items = []
         with torch.random.fork_rng(devices=[]):
             for row in rows:
                 k, i = drawn[row]
                 torch.manual_seed((self.config.seed * 1_000_003 + step) * 4096 + row)
-                items.append((*self.transforms[k](*self.train[k][i]), torch.tensor(k)))
-        images, masks, kinds = zip(*items, strict=True)
-        return torch.stack(images), torch.stack(masks), torch.stack(kinds)
+                image, mask = self.transforms[k](*self.train[k][i])
+                items.append((image, mask, torch.tensor(k), *self._correct(mask)))
+        return tuple(torch.stack(column) for column in zip(*items, strict=True))
 
-    def forward(self, model: nn.Module, images: Tensor, kinds: Tensor) -> ModelOutput:
+    def _correct(self, mask: Tensor) -> tuple[Tensor, ...]:
+        """Corrections of one row's prompt and the mask they ask for; nothing if none are wanted."""
+        share = self.config.prompt_corrections
+        if share == 0:
+            return ()
+        draw = draw_corrections if float(torch.rand(())) < share else no_corrections
+        return draw(mask, self.cell)
+
+    def forward(
+        self, model: nn.Module, images: Tensor, kinds: Tensor, corrections: Tensor | None = None
+    ) -> ModelOutput:
         """Run the model on images in [0, 1]."""
         modality = torch.tensor(self.indices, device=kinds.device)[kinds]
         x = normalise(images, kinds, self.specs)
         if isinstance(self.model, MedFastSAM):
-            return model(x, modality, unnormalised=images)
-        return model(x, modality)
+            return model(x, modality, corrections, images)
+        return model(x, modality) if corrections is None else model(x, modality, corrections)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mask loss and, where the model proposes a prompt grid, the prompt loss."""
-        images, masks, kinds = batch
-        return segmentation_loss(self.forward(model, images, kinds), masks, self.config.loss)
+        images, masks, kinds, *corrected = batch
+        corrections, wanted = corrected or (None, None)
+        output = self.forward(model, images, kinds, corrections)
+        return segmentation_loss(output, masks, self.config.loss, wanted=wanted)
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> dict[str, float]:

@@ -35,7 +35,9 @@ def mask_loss(logits: Tensor, target: Tensor, config: LossConfig) -> Tensor:
     return config.dice_weight * dice_loss(logits, target) + config.focal_weight * focal
 
 
-def segmentation_loss(output: ModelOutput, target: Tensor, config: LossConfig) -> dict[str, Tensor]:
+def segmentation_loss(
+    output: ModelOutput, target: Tensor, config: LossConfig, *, wanted: Tensor | None = None
+) -> dict[str, Tensor]:
     """Total loss and its parts.
 
     Parameters
@@ -46,6 +48,9 @@ def segmentation_loss(output: ModelOutput, target: Tensor, config: LossConfig) -
         (B, 1, H, W) float in {0, 1}.
     config : LossConfig
         Weights.
+    wanted : Tensor, optional
+        As ``target``: what the mask shall be where that is not all of the ground truth, because
+        the prompt was corrected. The prompt that the model proposes is held against ``target``.
 
     Returns
     -------
@@ -53,7 +58,8 @@ def segmentation_loss(output: ModelOutput, target: Tensor, config: LossConfig) -
         ``"mask"``, ``"prompt"`` and their weighted sum ``"total"``: scalars.
     """
     height, width = target.shape[-2:]
-    mask = mask_loss(upsample_logits(output.mask_logits.float(), (height, width)), target, config)
+    logits = upsample_logits(output.mask_logits.float(), (height, width))
+    mask = mask_loss(logits, target if wanted is None else wanted, config)
     if output.prompt_logits is None:
         return {"total": mask, "mask": mask}
     cell = height // output.prompt_logits.shape[-2]

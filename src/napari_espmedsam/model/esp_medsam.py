@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from napari_espmedsam.model.config import ESPMedSAMConfig
 from napari_espmedsam.model.encoder import SemiParameterSharingEncoder
-from napari_espmedsam.model.no_prompt import NoPrompt, refuse_prompt
+from napari_espmedsam.model.no_prompt import NoPrompt, fill_untouched, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.qdmd import QueryDecoupledDecoder
 from napari_espmedsam.model.sppg import DensePromptEncoder, PatchGenerator, binarise
@@ -119,7 +119,7 @@ class ESPMedSAM(nn.Module):
         modality : Tensor
             (B,) int64 index into :attr:`modalities`; may differ within the batch.
         prompt_grid : Tensor, optional
-            Replaces the model's own grid; see :meth:`decode`.
+            Replaces the model's own grid; see :meth:`decode`. Cells below 0 stay the model's own.
 
         Returns
         -------
@@ -129,7 +129,9 @@ class ESPMedSAM(nn.Module):
         refuse_prompt(prompt_grid, self.config.prompt)
         embedding = self.encode(images, modality)
         prompt_logits = self.prompt(embedding)
-        grid = self.grid(prompt_logits) if prompt_grid is None else prompt_grid
+        grid = self.grid(prompt_logits)
+        if prompt_grid is not None:
+            grid = fill_untouched(prompt_grid, grid)
         mask_logits = self.decode(embedding, modality, grid)
         trained = prompt_logits if self.config.prompt == "self_patch" else None
         return ModelOutput(mask_logits, trained, embedding)

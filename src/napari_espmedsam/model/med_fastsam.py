@@ -12,7 +12,7 @@ from napari_espmedsam.model.coarse_prompt import CoarsePromptEncoder, coarse_mas
 from napari_espmedsam.model.config import MedFastSAMConfig
 from napari_espmedsam.model.lka import LKABlock
 from napari_espmedsam.model.msf import MSFDecoder, PatchDetail
-from napari_espmedsam.model.no_prompt import NoPrompt, refuse_prompt
+from napari_espmedsam.model.no_prompt import NoPrompt, fill_untouched, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.tiny_vit import TinyViT, TinyViTBlock
 from napari_espmedsam.model.transformer import MaskMlp
@@ -126,7 +126,8 @@ class MedFastSAM(nn.Module):
         modality : Tensor, optional
             (B,) int64; checked, otherwise ignored.
         coarse_mask : Tensor, optional
-            Replaces the model's own mask; see :meth:`decode`.
+            Replaces the model's own mask; see :meth:`decode`. Where ``unnormalised`` is given
+            too, pixels below 0 stay the model's own.
         unnormalised : Tensor, optional
             (B, 3, H, W) the same images in [0, 1]; needed where no ``coarse_mask`` is given.
 
@@ -139,6 +140,8 @@ class MedFastSAM(nn.Module):
         embedding = self.encode(images, modality)
         if coarse_mask is None:
             coarse_mask = self._own_prompt(images, unnormalised)
+        elif unnormalised is not None:
+            coarse_mask = fill_untouched(coarse_mask, self._own_prompt(images, unnormalised))
         return ModelOutput(
             self.decode(embedding, self.detail(images), coarse_mask), None, embedding
         )

@@ -33,3 +33,13 @@ def refuse_prompt(prompt: Tensor | None, kind: str) -> None:
             "A prompt is given, and this model was built without prompts (its prompt setting is "
             "'none'), so it has no effect. Leave it out, or use another model."
         )
+
+
+def fill_untouched(prompt: Tensor, own: Tensor) -> Tensor:
+    """Put the model's own prompt where ``prompt`` is below 0; both (B, 1, H, W).
+
+    A prompt of another shape is handed back as it is, for the decoder to refuse.
+    """
+    if prompt.shape != own.shape:
+        return prompt
+    return torch.where(prompt < 0, own, prompt.to(own.dtype))

@@ -130,6 +130,12 @@ class NumberField(Field):
         """Call ``slot`` whenever the number changes."""
         self._spin.valueChanged.connect(slot)
 
+    def set_short(self) -> None:
+        """Show at most two decimals and no unit, which the tooltip has: for narrow places."""
+        self._spin.setSuffix("")
+        if self.info.kind == "float":
+            self._spin.setDecimals(2)
+
     def set_word(self, word: str) -> None:
         """Set the word that stands for None, e.g. ``"as trained"``."""
         self._word = word

@@ -30,7 +30,7 @@ LIVE = (
 _STEPS = 1000
 _TOPS = {"min_size": 10_000, "max_hole": 10_000}  # px; the box beside the slider goes further
 _NAMES = {"mask": "mask", "objects": "objects", "split": "split objects"}
-_BOX_WIDTH = 76  # px
+_BOX_WIDTH = 86  # px: four digits between napari's two buttons
 
 
 class SliderField(Field):
@@ -95,9 +95,9 @@ class SliderField(Field):
         row = QHBoxLayout(editor)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
-        self.box.setMinimumWidth(_BOX_WIDTH)
         self.box.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.box.setFixedWidth(_BOX_WIDTH)
+        self._number.set_short()
         row.addWidget(self.slider, stretch=1)
         row.addWidget(self.box)
         row.addWidget(self.reset_button)

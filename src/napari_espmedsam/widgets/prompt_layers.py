@@ -35,7 +35,8 @@ COLOURS: dict[int | None, str] = {
     USER_ON: "#2ee66b",
     USER_OFF: "#ff4d5e",
 }
-_HEAT = {"colors": [[1.0, 0.75, 0.1, 0.0], [1.0, 0.75, 0.1, 1.0]], "name": "espmedsam heat"}
+# The model's part is blue: how likely a cell is on, and what is on.
+_HEAT = {"colors": [[0.22, 0.71, 1.0, 0.0], [0.22, 0.71, 1.0, 1.0]], "name": "espmedsam heat"}
 _TOUCHES = ("labels_update", "paint", "data", "set_data")
 _DRAG = 5  # px on the screen; a press that moves further is no click
 
@@ -178,7 +179,7 @@ class PromptLayers(QObject):
             contrast_limits=(0.0, 1.0),
             interpolation2d="nearest",
             blending="translucent",
-            opacity=0.4,
+            opacity=0.3,
             metadata={METADATA_KEY: {"role": "prompts"}},
             **where,
         )

@@ -55,7 +55,7 @@ class StudioLayers(QObject):
 
     def __init__(self, viewer: Any, prepared: Prepared, parent: QObject) -> None:
         super().__init__(parent)
-        self._prepared = prepared
+        self._viewer, self._prepared = viewer, prepared
         self.axes = (prepared.request.axes or "").replace("S", "")
         image, plan = prepared.image, prepared.plan
         self._index: Index | None = None
@@ -90,8 +90,12 @@ class StudioLayers(QObject):
         self.labels.write(event)
 
     def show_prompts(self, index: Index, view: PromptView) -> None:
-        """Show the prompts of the plane on the screen."""
+        """Show the prompts of the plane on the screen, below its labels."""
+        is_new = self.prompts.view is None
         self.prompts.show(view)
+        if is_new and self.labels.layer is not None:
+            layers = self._viewer.layers
+            layers.move(layers.index(self.labels.layer), len(layers))
         self.markers.show(index, view)
 
     def close(self) -> None:

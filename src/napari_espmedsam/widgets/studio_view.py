@@ -245,6 +245,7 @@ class StudioView(QObject):
             return
         if event.prompts is not None and event.revision >= self._edited.get(event.plane, 0):
             self.layers.show_prompts(event.index, event.prompts)
+            self.said.emit("The labels of this plane are up to date.", False)
         self._settings.note_result(event.revision)
         self._ask_side()
         self.changed.emit()

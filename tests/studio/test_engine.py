@@ -449,3 +449,24 @@ def test_a_forgotten_engine_ends_with_the_process() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+def test_a_process_waits_for_the_step_of_a_closed_engine() -> None:
+    """A window closes its engine without waiting, and napari ends right after."""
+    program = (
+        "import sys, threading, time\n"
+        "from napari_espmedsam.studio.engine import Engine\n"
+        "begun = threading.Event()\n"
+        "def work():\n"
+        "    begun.set()\n"
+        "    time.sleep(0.5)\n"
+        "    print('ended')\n"
+        "engine = Engine(lambda event: None)\n"
+        "engine.submit('a', work)\n"
+        "begun.wait()\n"
+        "engine.close(wait=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")

@@ -198,7 +198,6 @@ class Engine:
             thread = self._thread
         with self._delivery:  # an event that is being handled is through now
             pass
-        atexit.unregister(self.close)
         if thread is None and first:
             self._run_at_exit()
         elif thread is not None and wait and thread is not threading.current_thread():
@@ -230,6 +229,7 @@ class Engine:
             self._step(task)
             del task  # an idle thread holds no plane and no result
         self._run_at_exit()
+        atexit.unregister(self.close)  # only now: somebody has to wait for a step that goes on
 
     def _take(self) -> Task | None:
         """Wait for the most urgent task; None when the engine is closed."""

@@ -189,6 +189,83 @@ def finish(qtbot: Any) -> Callable[[SegmentWidget], None]:
 
 
 @pytest.fixture
+def segmenter() -> Any:
+    """Return a model: foreground is brighter than a half and in a prompt cell that is on."""
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor, nn
+
+    from napari_espmedsam.inference.segmenter import Segmenter
+    from napari_espmedsam.model.header import CheckpointHeader, InputSpec
+    from napari_espmedsam.model.output import Features
+
+    class GateModel(nn.Module):
+        prompt_kind = "grid"
+        modalities = ("near", "far")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(20.0))
+
+        def extract(self, images: Tensor, modality: Tensor, unnormalised: Any = None) -> Features:
+            logits = self.gain * (F.avg_pool2d(images.mean(1, keepdim=True), 4) - 0.5)
+            return Features(logits, F.max_pool2d(logits, 8))
+
+        def decode_features(
+            self, features: Features, modality: Tensor, prompt: Tensor | None = None
+        ) -> Tensor:
+            on = (features.prompt >= 0).float() if prompt is None else prompt
+            gate = F.interpolate(on, scale_factor=8.0, mode="nearest")
+            logits = features.embedding * 0.1 ** modality.view(-1, 1, 1, 1).float()
+            return torch.where(gate > 0, logits, torch.full_like(logits, -20.0))
+
+    plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "percentiles": (0.0, 100.0)}
+    spec = InputSpec(geometry="tiled", size=64, **plain)
+    header = CheckpointHeader(
+        name="tiny",
+        architecture="esp_medsam_test",
+        config={"modalities": GateModel.modalities},
+        modalities=GateModel.modalities,
+        inputs=dict.fromkeys(GateModel.modalities, spec),
+        licence="Apache-2.0",
+    )
+    return Segmenter(GateModel(), header, "ab" * 32, device="cpu")
+
+
+@pytest.fixture
+def discs() -> Callable[..., np.ndarray]:
+    """Return a function that draws bright discs of radius 8 on a dark plane."""
+
+    def draw(shape: tuple[int, int], *centres: tuple[int, int]) -> np.ndarray:
+        rows, columns = np.indices(shape)
+        plane = np.full(shape, 20, np.uint8)
+        for row, column in centres:
+            plane[np.hypot(rows - row, columns - column) <= 8] = 200
+        return plane
+
+    return draw
+
+
+@pytest.fixture
+def idle(qtbot: Any) -> Callable[[Any], None]:
+    """Return a function that waits until all that a live session has to say has been shown."""
+
+    def wait(view: Any) -> None:
+        def is_done() -> bool:
+            session = view.session
+            return session is not None and session.visible is not None and session.idle
+
+        qtbot.wait(1)  # what was painted is noticed
+        while True:
+            qtbot.waitUntil(is_done, timeout=30_000)
+            qtbot.wait(5)  # what was said arrives, and may lead to more
+            if is_done():
+                return
+
+    return wait
+
+
+@pytest.fixture
 def parent(qtbot: Any) -> QObject:
     """Return a Qt parent that goes with the test, in the GUI thread."""
     return QObject()

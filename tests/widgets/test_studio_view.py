@@ -8,18 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from napari.components import ViewerModel
 from qtpy.QtCore import QObject
-from torch import Tensor, nn
 
 from napari_espmedsam.errors import CheckpointError
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.segmenter import Segmenter
-from napari_espmedsam.model.header import CheckpointHeader, InputSpec
-from napari_espmedsam.model.output import Features
 from napari_espmedsam.studio.session import Session
 from napari_espmedsam.widgets.form import Prepared
 from napari_espmedsam.widgets.layers import METADATA_KEY, describe, plan_result
@@ -28,76 +23,23 @@ from napari_espmedsam.widgets.studio_view import StudioView
 SHAPE = (96, 128)
 
 
-class GateModel(nn.Module):
-    """Foreground is what is brighter than a half and lies in a prompt cell that is on."""
-
-    prompt_kind = "grid"
-    modalities = ("near", "far")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(20.0))
-
-    def extract(
-        self, images: Tensor, modality: Tensor, unnormalised: Tensor | None = None
-    ) -> Features:
-        logits = self.gain * (F.avg_pool2d(images.mean(1, keepdim=True), 4) - 0.5)
-        return Features(logits, F.max_pool2d(logits, 8))
-
-    def decode_features(
-        self, features: Features, modality: Tensor, prompt: Tensor | None = None
-    ) -> Tensor:
-        on = (features.prompt >= 0).float() if prompt is None else prompt
-        gate = F.interpolate(on, scale_factor=8.0, mode="nearest")
-        logits = features.embedding * 0.1 ** modality.view(-1, 1, 1, 1).float()
-        return torch.where(gate > 0, logits, torch.full_like(logits, -20.0))
-
-
-@pytest.fixture
-def segmenter() -> Segmenter:
-    """Return a model whose answer is known."""
-    spec = InputSpec(
-        geometry="tiled",
-        size=64,
-        percentiles=(0.0, 100.0),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
-    header = CheckpointHeader(
-        name="tiny",
-        architecture="esp_medsam_test",
-        config={"modalities": GateModel.modalities},
-        modalities=GateModel.modalities,
-        inputs=dict.fromkeys(GateModel.modalities, spec),
-        licence="Apache-2.0",
-    )
-    return Segmenter(GateModel(), header, "ab" * 32, device="cpu")
-
-
-def discs(*centres: tuple[int, int]) -> np.ndarray:
-    """Draw bright discs of radius 8 on a dark plane."""
-    rows, columns = np.indices(SHAPE)
-    plane = np.full(SHAPE, 20, np.uint8)
-    for row, column in centres:
-        plane[np.hypot(rows - row, columns - column) <= 8] = 200
-    return plane
-
-
 CENTRES = ((16, 16), (16, 80), (48, 48), (80, 112))
 
 
 @pytest.fixture
-def stack() -> np.ndarray:
+def stack(discs: Callable[..., np.ndarray]) -> np.ndarray:
     """Return four planes with the same discs, and one more each."""
     more = [(80, 16), (80, 48), (48, 16), (80, 80)]
-    return np.stack([discs(*CENTRES, extra) for extra in more])
+    return np.stack([discs(SHAPE, *CENTRES, extra) for extra in more])
 
 
 Open = Callable[..., tuple[Any, StudioView]]
 
 
 @pytest.fixture
-def open_view(qtbot: Any, parent: QObject, segmenter: Segmenter) -> Iterator[Open]:
+def open_view(
+    qtbot: Any, parent: QObject, idle: Callable[..., None], segmenter: Segmenter
+) -> Iterator[Open]:
     """Return a function that opens a session on an image and waits until it is idle."""
     views = []
 
@@ -123,7 +65,7 @@ def open_view(qtbot: Any, parent: QObject, segmenter: Segmenter) -> Iterator[Ope
         view = StudioView(viewer, prepared, make or make_session, parent)
         views.append(view)
         if make is None:
-            idle(qtbot, view)
+            idle(view)
         return viewer, view
 
     yield open_
@@ -134,21 +76,6 @@ def open_view(qtbot: Any, parent: QObject, segmenter: Segmenter) -> Iterator[Ope
 
 def _threads() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name.startswith("espmedsam")]
-
-
-def idle(qtbot: Any, view: StudioView) -> None:
-    """Wait until a session has nothing left to do, and all of it has been shown."""
-
-    def is_done() -> bool:
-        session = view.session
-        return session is not None and session.visible is not None and session.idle
-
-    qtbot.wait(1)  # what was painted is noticed
-    while True:
-        qtbot.waitUntil(is_done, timeout=20_000)
-        qtbot.wait(5)  # what was said arrives, and may lead to more
-        if is_done():
-            return
 
 
 def centre_cell(index: int) -> tuple[int, int]:
@@ -162,9 +89,9 @@ def test_labels_and_prompts_come_by_themselves(open_view, stack, segmenter) -> N
     names = [layer.name for layer in viewer.layers]
     assert names == [
         "cells",
-        "cells - espmedsam live",
         "Prompt heat map of cells",
         "Prompts of cells",
+        "cells - espmedsam live",
     ]
     plane = viewer.dims.current_step[0]
     expected = segmenter.segment(stack[plane], "near", axes="YX", post=view.session.settings.post)
@@ -178,14 +105,14 @@ def test_labels_and_prompts_come_by_themselves(open_view, stack, segmenter) -> N
 
 
 def test_an_erased_cell_takes_its_object_and_undo_brings_it_back(
-    open_view, stack, segmenter, qtbot
+    open_view, idle, stack, segmenter, qtbot
 ) -> None:
     _viewer, view = open_view(stack[0], "YX")
     before = view.layers.labels.layer.data.copy()
     cells = view.layers.prompts.cells
     cells.paint(centre_cell(2), 0)
     qtbot.wait(1)
-    idle(qtbot, view)
+    idle(view)
     edits = np.full((3, 4), -1, np.int8)
     edits[centre_cell(2)] = 0
     expected = segmenter.segment(
@@ -197,55 +124,55 @@ def test_an_erased_cell_takes_its_object_and_undo_brings_it_back(
     assert cells.data[centre_cell(2)] == 3
     assert view.session.undo_text == "Paint prompts"
     view.undo()
-    idle(qtbot, view)
+    idle(view)
     np.testing.assert_array_equal(labels.data, before)
     assert cells.data[centre_cell(2)] == 1
     view.redo()
-    idle(qtbot, view)
+    idle(view)
     assert labels.data[CENTRES[2]] == 0
 
 
-def test_undo_at_once_leaves_nothing_of_the_stroke(open_view, stack, qtbot) -> None:
+def test_undo_at_once_leaves_nothing_of_the_stroke(open_view, idle, stack, qtbot) -> None:
     """The stroke may be taken back before the session has come to showing it."""
     _viewer, view = open_view(stack[0], "YX")
     state = view.layers.prompts.cells.data.copy()
     view.layers.prompts.cells.paint(centre_cell(1), 0)
     view.undo()
-    idle(qtbot, view)
+    idle(view)
     np.testing.assert_array_equal(view.layers.prompts.cells.data, state)
     view.layers.prompts.cells.paint(centre_cell(1), 0)
     qtbot.wait(1)
-    idle(qtbot, view)
+    idle(view)
     assert view.layers.prompts.cells.data[centre_cell(1)] == 3
 
 
-def test_each_plane_has_its_own_strokes(open_view, stack, qtbot) -> None:
+def test_each_plane_has_its_own_strokes(open_view, idle, stack, qtbot) -> None:
     viewer, view = open_view(stack)
     cells = view.layers.prompts.cells
     viewer.dims.set_current_step(0, 0)
-    idle(qtbot, view)
+    idle(view)
     cells.paint(centre_cell(0), 0)
     viewer.dims.set_current_step(0, 3)  # at once: the stroke was on plane 0
     assert not cells.data.any(), "prompts of another plane are still shown"
-    idle(qtbot, view)
+    idle(view)
     cells.paint(centre_cell(1), 0)
     qtbot.wait(1)
-    idle(qtbot, view)
+    idle(view)
     session, labels = view.session, view.layers.labels.layer.data
     assert np.argwhere(session.edits(0) == 0).tolist() == [list(centre_cell(0))]
     assert np.argwhere(session.edits(3) == 0).tolist() == [list(centre_cell(1))]
     assert labels[0][CENTRES[0]] == 0 < labels[0][CENTRES[1]]
     assert labels[3][CENTRES[1]] == 0 < labels[3][CENTRES[0]]
     viewer.dims.set_current_step(0, 0)
-    idle(qtbot, view)
+    idle(view)
     assert cells.data[centre_cell(0)] == 3
     assert cells.data[centre_cell(1)] == 1
 
 
-def test_all_planes_on_demand(open_view, stack, qtbot, segmenter) -> None:
+def test_all_planes_on_demand(open_view, idle, stack, qtbot, segmenter) -> None:
     _viewer, view = open_view(stack)
     view.run()
-    idle(qtbot, view)
+    idle(view)
     expected = segmenter.segment(stack, "near", axes="ZYX", post=view.session.settings.post)
     found = view.layers.labels.layer.data
     np.testing.assert_array_equal(found > 0, expected.labels > 0)
@@ -253,12 +180,14 @@ def test_all_planes_on_demand(open_view, stack, qtbot, segmenter) -> None:
     assert len(set.union(*ids)) == sum(map(len, ids)), "two planes share an id"
 
 
-def test_dragging_a_setting_ends_at_the_last_value(open_view, stack, qtbot, segmenter) -> None:
+def test_dragging_a_setting_ends_at_the_last_value(
+    open_view, idle, stack, qtbot, segmenter
+) -> None:
     _viewer, view = open_view(stack[0], "YX")
     for size in range(50, 400, 7):
         view.set("min_size", size)
     view.set("threshold", 0.9)
-    idle(qtbot, view)
+    idle(view)
     settings = view.session.settings
     assert (settings.min_size, settings.threshold) == (393, 0.9)
     expected = segmenter.segment(stack[0], "near", axes="YX", post=settings.post)
@@ -268,18 +197,18 @@ def test_dragging_a_setting_ends_at_the_last_value(open_view, stack, qtbot, segm
     assert view.session.settings.min_size == 0
 
 
-def test_a_refused_setting_is_told_and_does_not_block(open_view, stack, qtbot) -> None:
+def test_a_refused_setting_is_told_and_does_not_block(open_view, idle, stack, qtbot) -> None:
     _viewer, view = open_view(stack[0], "YX")
     said: list[tuple[str, bool]] = []
     view.said.connect(lambda text, bad: said.append((text, bad)))
     view.set("threshold", 7.0)
     assert any(bad and "threshold is 7" in text for text, bad in said)
     view.set("threshold", 0.8)
-    idle(qtbot, view)
+    idle(view)
     assert view.session.settings.threshold == 0.8
 
 
-def test_painted_labels_are_kept_whatever_is_decoded(open_view, stack, qtbot) -> None:
+def test_painted_labels_are_kept_whatever_is_decoded(open_view, idle, stack, qtbot) -> None:
     _viewer, view = open_view(stack[0], "YX")
     layer = view.layers.labels.layer
     layer.brush_size = 5
@@ -288,29 +217,29 @@ def test_painted_labels_are_kept_whatever_is_decoded(open_view, stack, qtbot) ->
     painted = layer.data == 77
     view.set("threshold", 0.95)
     qtbot.wait(1)
-    idle(qtbot, view)
+    idle(view)
     np.testing.assert_array_equal(layer.data == 77, painted)
     view.layers.prompts.cells.paint(centre_cell(1), 0)
     qtbot.wait(1)
-    idle(qtbot, view)
+    idle(view)
     np.testing.assert_array_equal(layer.data == 77, painted)
     assert layer.data[CENTRES[1]] == 0
     for _ in range(3):
         view.undo()
-    idle(qtbot, view)
+    idle(view)
     assert not (layer.data == 77).any()
     assert layer.data[CENTRES[1]] > 0
 
 
-def test_edits_can_be_copied_to_the_next_plane(open_view, stack, qtbot) -> None:
+def test_edits_can_be_copied_to_the_next_plane(open_view, idle, stack, qtbot) -> None:
     viewer, view = open_view(stack)
     viewer.dims.set_current_step(0, 2)
-    idle(qtbot, view)
+    idle(view)
     view.layers.prompts.cells.paint(centre_cell(0), 0)
     assert view.letters_ahead == "Z"
     view.copy_edits("Z")
     assert viewer.dims.current_step[0] == 3
-    idle(qtbot, view)
+    idle(view)
     np.testing.assert_array_equal(view.session.edits(3), view.session.edits(2))
     assert view.layers.labels.layer.data[3][CENTRES[0]] == 0
     assert view.letters_ahead == ""
@@ -318,27 +247,27 @@ def test_edits_can_be_copied_to_the_next_plane(open_view, stack, qtbot) -> None:
     assert viewer.dims.current_step[0] == 3
 
 
-def test_points_and_boxes_go_the_same_way(open_view, stack, qtbot) -> None:
+def test_points_and_boxes_go_the_same_way(open_view, idle, stack, qtbot) -> None:
     viewer, view = open_view(stack)
     plane = viewer.dims.current_step[0]
     view.layers.markers.use("- point")
     points = view.layers.markers.layers[0]
     points.add((plane, *CENTRES[0]))
-    idle(qtbot, view)
+    idle(view)
     labels = view.layers.labels.layer.data[plane]
     assert labels[CENTRES[0]] == 0
     assert len(points.data) == 1
     view.undo()
-    idle(qtbot, view)
+    idle(view)
     assert labels[CENTRES[0]] > 0
     assert len(points.data) == 0
 
 
-def test_side_views_follow_the_plane(open_view, stack, qtbot) -> None:
+def test_side_views_follow_the_plane(open_view, idle, stack, qtbot) -> None:
     viewer, view = open_view(stack)
     view.show_confidence(True)
     view.compare("far")
-    idle(qtbot, view)
+    idle(view)
     side = view.layers.side
     qtbot.waitUntil(lambda: side.confidence is not None and side.comparison is not None)
     first = side.confidence.data.copy()
@@ -347,18 +276,18 @@ def test_side_views_follow_the_plane(open_view, stack, qtbot) -> None:
     assert side.comparison.name == "cells as far"
     viewer.dims.set_current_step(0, 0)
     assert not side.confidence.data.any()
-    idle(qtbot, view)
+    idle(view)
     qtbot.waitUntil(lambda: bool(side.confidence.data.any()))
     assert (side.confidence.data != first).any()
     viewer.layers.remove(side.comparison)
     viewer.dims.set_current_step(0, 1)
-    idle(qtbot, view)
+    idle(view)
     view.show_confidence(False)
     assert side.confidence is None
     assert not any("onfidence" in layer.name for layer in viewer.layers)
 
 
-def test_a_record_brings_the_same_labels_back(open_view, stack, qtbot) -> None:
+def test_a_record_brings_the_same_labels_back(open_view, idle, stack, qtbot) -> None:
     viewer, view = open_view(stack)
     plane = viewer.dims.current_step[0]
     view.layers.prompts.cells.paint(centre_cell(0), 0)
@@ -366,7 +295,7 @@ def test_a_record_brings_the_same_labels_back(open_view, stack, qtbot) -> None:
     layer.paint((plane, 60, 100), 77)
     view.set("smoothing", 2.0)
     qtbot.wait(1)
-    idle(qtbot, view)
+    idle(view)
     records: list[Any] = []
     view.recorded.connect(records.append)
     view.record()
@@ -376,7 +305,7 @@ def test_a_record_brings_the_same_labels_back(open_view, stack, qtbot) -> None:
     view.close()
     _other_viewer, other = open_view(stack)
     other.restore(records[0])
-    idle(qtbot, other)
+    idle(other)
     np.testing.assert_array_equal(other.layers.labels.layer.data, expected)
     assert other.session.settings.smoothing == 2.0
     assert other.layers.prompts.cells.data[centre_cell(0)] == 3
@@ -411,14 +340,14 @@ def test_the_layers_follow_an_image_that_moves(open_view, stack) -> None:
     np.testing.assert_allclose(cells.data_to_world((0, 0)), expected)
 
 
-def test_deleted_layers_are_harmless(open_view, stack, qtbot) -> None:
+def test_deleted_layers_are_harmless(open_view, idle, stack, qtbot) -> None:
     viewer, view = open_view(stack)
     for layer in list(viewer.layers)[1:]:
         viewer.layers.remove(layer)
     viewer.dims.set_current_step(0, 0)
     view.set("threshold", 0.7)
     view.undo()
-    idle(qtbot, view)
+    idle(view)
     assert len(viewer.layers) == 1
 
 

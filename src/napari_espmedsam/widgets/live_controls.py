@@ -49,7 +49,7 @@ class SliderField(Field):
 
     def __init__(self, info: OptionInfo, own: float = 0.5) -> None:
         self._number = NumberField(info)
-        self._own = own
+        self._own, self._is_dragged = own, False
         self._low = float(info.minimum or 0)
         self._high = float(_TOPS.get(info.name, info.maximum or 1))
         self._power = 1.0 if self._high <= 1 else 3.0
@@ -83,8 +83,9 @@ class SliderField(Field):
 
     def set_own(self, own: float) -> None:
         """Set what the model takes where the number is None."""
-        self._own = own
-        self._on_number()
+        if own != self._own:
+            self._own = own
+            self._on_number()
 
     def reset(self, _checked: bool = False) -> None:
         """Return to the option's default."""
@@ -106,9 +107,13 @@ class SliderField(Field):
     def _on_slider(self, step: int) -> None:
         share = (step / _STEPS) ** self._power
         number = self._low + share * (self._high - self._low)
+        self._is_dragged = True  # what is rounded must not move the slider under the hand
         self._number.value = round(number) if self.info.kind == "int" else round(number, 2)
+        self._is_dragged = False
 
     def _on_number(self, _value: Any = None) -> None:
+        if self._is_dragged:
+            return
         number = self._own if self.value is None else float(self.value)
         share = min(max((number - self._low) / (self._high - self._low), 0.0), 1.0)
         with QSignalBlocker(self.slider):

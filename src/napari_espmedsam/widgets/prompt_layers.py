@@ -179,7 +179,7 @@ class PromptLayers(QObject):
             contrast_limits=(0.0, 1.0),
             interpolation2d="nearest",
             blending="translucent",
-            opacity=0.3,
+            opacity=0.25,
             metadata={METADATA_KEY: {"role": "prompts"}},
             **where,
         )
@@ -187,7 +187,7 @@ class PromptLayers(QObject):
             shown.place.to_layer(shown.state).copy(),
             name=f"Prompts of {self._image.name}",
             colormap=COLOURS,
-            opacity=0.4,
+            opacity=0.35,
             metadata={METADATA_KEY: {"role": "prompts"}},
             **where,
         )

@@ -14,6 +14,7 @@ from napari_espmedsam.widgets.navigation import world_factors
 
 WHOLE, VIEW, SHAPE = "whole plane", "current view", "selected shape"
 CHOICES = (WHOLE, VIEW, SHAPE)
+_ROUNDING = 1e-6  # px: transforms are not exact
 
 
 def find_region(viewer: Any, layer: Any, axes: str, choice: str) -> Region | None:
@@ -46,8 +47,9 @@ def find_region(viewer: Any, layer: Any, axes: str, choice: str) -> Region | Non
     corners = _view_corners(viewer, layer, axes) if choice == VIEW else _shape(viewer, layer)
     places = [axes.index("Y"), axes.index("X")]
     size = [level_zero(layer).shape[i] for i in places]
-    low = np.clip(np.floor(corners[:, places].min(axis=0) + 0.5), 0, size).astype(int)
-    high = np.clip(np.ceil(corners[:, places].max(axis=0) + 0.5), 0, size).astype(int)
+    edges = corners[:, places] + 0.5  # pixel 0 reaches from 0 to 1
+    low = np.clip(np.floor(edges.min(axis=0) + _ROUNDING), 0, size).astype(int)
+    high = np.clip(np.ceil(edges.max(axis=0) - _ROUNDING), 0, size).astype(int)
     if (low >= high).any():
         raise InputError(f"The {choice} does not meet '{layer.name}'. Choose another region.")
     return Region(int(low[0]), int(low[1]), int(high[0]), int(high[1]))

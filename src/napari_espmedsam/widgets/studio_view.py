@@ -332,8 +332,12 @@ class StudioView(QObject):
         self.layers.labels.accept_all()
 
     def _ask_side(self) -> None:
-        if self.session is not None and self.plane is not None:
-            self.layers.side.ask(self.session, self.plane)
+        session, side = self.session, self.layers.side
+        if session is None or session.visible is None:
+            return
+        if side.compared == session.settings.modality:
+            side.compare("")
+        side.ask(session, session.visible)
 
     def _flat(self, index: Index) -> int:
         shape = () if self.session is None else self.session.leading_shape

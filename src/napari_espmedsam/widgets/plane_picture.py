@@ -37,6 +37,8 @@ class PlanePicture:
         Makes the layer: ``viewer.add_image`` or ``viewer.add_labels``.
     name
         Name of the layer.
+    empty
+        Value of a pixel that shows nothing.
     **arguments
         Of `add`.
     """
@@ -48,10 +50,12 @@ class PlanePicture:
         axes: str,
         add: Callable[..., Any],
         name: str,
+        empty: float = 0,
         **arguments: Any,
     ) -> None:
         self._viewer, self._image, self._axes = viewer, image, axes
         self._add, self._name, self._arguments = add, name, arguments
+        self._empty = empty
         self._layer: Any = None
         self._pixels: _Pixels | None = None
 
@@ -86,9 +90,9 @@ class PlanePicture:
 
     def blank(self) -> None:
         """Show nothing until the next :meth:`show`."""
-        if self._pixels is not None and self._pixels.state.any():
+        if self._pixels is not None and (self._pixels.state != self._empty).any():
             top, left = self._pixels.translate
-            self.show(np.zeros_like(self._pixels.state), (int(top), int(left)))
+            self.show(np.full_like(self._pixels.state, self._empty), (int(top), int(left)))
 
     def place_on(self, image: ImageDescription) -> None:
         """Follow an image that was moved or scaled."""

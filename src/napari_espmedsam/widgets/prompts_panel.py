@@ -159,7 +159,9 @@ class PromptsPanel(QWidget):
         self.stop_button.setToolTip("Keep up to date only the planes that have labels.")
         self.modality.setToolTip("Decode as another kind of image; edits are kept.")
         self.compare.setToolTip("Show what another modality would find, as outlines.")
-        self.confidence.setToolTip("Add a layer: bright where the model is sure, dark where not.")
+        self.confidence.setToolTip(
+            "Add a layer: pink where the model is in doubt, clear where it is sure."
+        )
         self.save_button.setToolTip(
             "Write edits and settings into a small file; dropped into napari, or given to "
             "`napari-espmedsam segment --prompts`, it gives these very labels again."

@@ -11,6 +11,9 @@ from napari_espmedsam.widgets.plane_picture import PlanePicture
 if TYPE_CHECKING:
     from napari_espmedsam.studio.session import Session
 
+# Nothing is laid over what is certain; doubt stands out.
+_DOUBT = {"colors": [[1.0, 0.15, 0.9, 1.0], [1.0, 0.15, 0.9, 0.0]], "name": "espmedsam doubt"}
+
 
 class SideViews:
     """A confidence layer and a comparison layer, each only while it is wanted.
@@ -66,11 +69,11 @@ class SideViews:
                 self._axes,
                 self._viewer.add_image,
                 f"Confidence of {self._image.name}",
+                empty=1.0,
                 rgb=False,
-                colormap="viridis",
+                colormap=_DOUBT,
                 contrast_limits=(0.0, 1.0),
                 blending="translucent",
-                opacity=0.6,
             )
 
     def compare(self, modality: str) -> None:

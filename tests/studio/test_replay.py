@@ -313,7 +313,7 @@ def test_edits_of_another_canvas_are_refused(
 
 def test_no_ids_are_left(grid_segmenter: Segmenter) -> None:
     image = _noise((2, 64, 64))
-    locked = np.full((64, 64), 2**32 - 1, np.uint32)
+    locked = np.full((64, 64), 2**32 - 2, np.uint32)
     plane = PlaneRecord((0,), hash_plane(image[0]), np.full((2, 2), -1), locked=locked)
     stack = PlaneStack.from_array(image, "ZYX")
     record = make_record(grid_segmenter, stack, REQUEST, (plane,))

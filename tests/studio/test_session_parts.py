@@ -12,9 +12,10 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.postprocess import PostProcess
 from napari_espmedsam.studio import naming
-from napari_espmedsam.studio.locks import add_locks, remove_locks, take_painted
+from napari_espmedsam.studio.locks import add_locks, clear_erased, remove_locks, take_painted
 from napari_espmedsam.studio.naming import Names, renumber
 from napari_espmedsam.studio.patches import apply_patch, find_patch
+from napari_espmedsam.studio.plane_record import ERASED
 from napari_espmedsam.studio.region import Region, crop_stack
 from napari_espmedsam.studio.view import View
 
@@ -86,11 +87,23 @@ def test_painting_locks_the_objects_that_it_touches() -> None:
     erased = row(1, 1, 2, 2, 3, 0, 0, 0)
     np.testing.assert_array_equal(
         take_painted(before, erased, row(0, 0, 0, 0, 3, 3, 0, 0), "objects"),
-        row(0, 0, 0, 0, 3, 0, 0, 0),
+        row(0, 0, 0, 0, 3, ERASED, 0, 0),
     )
     np.testing.assert_array_equal(
-        take_painted(row(1, 1, 0, 0), row(1, 1, 1, 0), None, "mask"), row(0, 0, 1, 0)
+        take_painted(row(1, 1, 0, 0), row(1, 0, 1, 0), None, "mask"), row(0, ERASED, 1, 0)
     )
+
+
+def test_what_was_erased_stays_background_until_it_is_painted_over() -> None:
+    locked = take_painted(row(1, 1, 2, 2), row(0, 0, 2, 2), None, "objects")
+    np.testing.assert_array_equal(locked, row(ERASED, ERASED, 0, 0))
+    locked = take_painted(row(0, 0, 2, 2), row(0, 5, 2, 2), locked, "objects")
+    np.testing.assert_array_equal(locked, row(ERASED, 5, 0, 0))
+    laid = row(ERASED, 5, 2, 2)
+    np.testing.assert_array_equal(clear_erased(laid, locked), row(0, 5, 2, 2))
+    assert clear_erased(laid, None) is laid
+    assert clear_erased(laid, row(0, 5, 0, 0)) is laid
+    assert not remove_locks(locked).any()
 
 
 @pytest.fixture

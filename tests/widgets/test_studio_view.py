@@ -15,6 +15,7 @@ from napari_espmedsam.errors import CheckpointError
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.segmenter import Segmenter
+from napari_espmedsam.studio.replay import replay
 from napari_espmedsam.studio.session import Session
 from napari_espmedsam.widgets.form import Prepared
 from napari_espmedsam.widgets.layers import METADATA_KEY, describe, plan_result
@@ -228,6 +229,28 @@ def test_painted_labels_are_kept_whatever_is_decoded(open_view, idle, stack, qtb
         view.undo()
     idle(view)
     assert not (layer.data == 77).any()
+    assert layer.data[CENTRES[1]] > 0
+
+
+def test_an_erased_object_stays_away(open_view, idle, stack, segmenter) -> None:
+    _viewer, view = open_view(stack[0], "YX")
+    layer = view.layers.labels.layer
+    layer.fill(CENTRES[1], 0)
+    idle(view)
+    assert layer.data[CENTRES[1]] == 0
+    view.set("threshold", 0.3)
+    idle(view)
+    assert layer.data[CENTRES[1]] == 0
+    assert not layer.data[0:32, 64:96].any(), "a rim of the object came back"
+    assert len(np.unique(layer.data)) == 5
+    records: list[Any] = []
+    view.recorded.connect(records.append)
+    view.record()
+    idle(view)
+    np.testing.assert_array_equal(replay(segmenter, stack[0], records[0]).labels, layer.data)
+    view.undo()
+    view.undo()
+    idle(view)
     assert layer.data[CENTRES[1]] > 0
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.inference.overlap import MAX_ID
 from napari_espmedsam.studio.document import Labels
+from napari_espmedsam.studio.plane_record import ERASED
 
 _FEW = 8
 
@@ -47,6 +47,8 @@ def remove_locks(locked: Labels, ids: Iterable[int] | None = None) -> Labels:
 def take_painted(before: Labels, after: Labels, locked: Labels | None, output: str) -> Labels:
     """Lock what was painted by hand: the objects that any changed pixel had or got, as they are.
 
+    What was erased stays background: those pixels are locked as :data:`ERASED`.
+
     Parameters
     ----------
     before, after : ndarray
@@ -75,13 +77,34 @@ def take_painted(before: Labels, after: Labels, locked: Labels | None, output: s
     changed = before != after
     kept = np.zeros(after.shape, np.uint32) if locked is None else locked.copy()
     if output == "mask":
-        kept[changed] = after[changed]
+        kept[changed] = np.where(after[changed] > 0, after[changed], ERASED)
         return kept
     touched = np.union1d(before[changed], after[changed])
     touched = touched[touched > 0]
     if locked is not None:
         kept[_is_one_of(kept, touched)] = 0
+    kept[changed & (after == 0)] = ERASED
     return np.where(_is_one_of(after, touched), after, kept).astype(np.uint32)
+
+
+def clear_erased(labels: Labels, locked: Labels | None) -> Labels:
+    """Take out of labels, over which locked objects were laid, what was erased by hand.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (H, W) uint32, from ``inference.identity.put_locked`` or ``settle_labels``.
+    locked : ndarray or None
+        (H, W) uint32, the locked objects.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint32; `labels` itself where nothing was erased.
+    """
+    if locked is None or locked.max(initial=0) != ERASED:
+        return labels
+    return np.where(locked == ERASED, np.uint32(0), labels)
 
 
 def _is_one_of(labels: Labels, ids: Sequence[int] | npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -96,7 +119,7 @@ def _is_one_of(labels: Labels, ids: Sequence[int] | npt.NDArray[Any]) -> npt.NDA
 
 def _check_ids(ids: Iterable[int]) -> list[int]:
     chosen = [int(each) for each in ids]
-    wrong = [each for each in chosen if not 1 <= each <= MAX_ID]
+    wrong = [each for each in chosen if not 1 <= each < ERASED]
     if wrong:
-        raise InputError(f"{wrong[0]} is no object. Give ids from 1 to {MAX_ID}.")
+        raise InputError(f"{wrong[0]} is no object. Give ids from 1 to {ERASED - 1}.")
     return chosen

@@ -19,6 +19,7 @@ from napari_espmedsam.inference.anchors import apply_anchors
 from napari_espmedsam.inference.identity import put_locked, settle_labels
 from napari_espmedsam.inference.overlap import compact, find_runs
 from napari_espmedsam.studio.document import Labels, Target, state_key
+from napari_espmedsam.studio.locks import clear_erased
 
 _MAX_STATE_BYTES = 2**25
 """Memory for the ids of states that were seen: 24 bytes an object."""
@@ -61,11 +62,12 @@ class Names:
         if output == "mask":
             labels = decoded.copy()
             if locked is not None:
-                labels = put_locked(decoded, locked, output=output)
+                labels = clear_erased(put_locked(decoded, locked, output=output), locked)
         else:
-            self._use_up_to(locked)
+            self._use_up_to(None if locked is None else clear_erased(locked, locked))
             old = self._old(plane, target, decoded)
             labels = settle_labels(decoded, old, locked=locked, first_free=self._next)
+            labels = clear_erased(labels, locked)
             self._use_up_to(labels)
             self._untidy = plane, target, labels
         labels.flags.writeable = False

@@ -15,6 +15,8 @@ from napari_espmedsam.inference.prompts import OFF, ON, UNTOUCHED
 MAX_CELLS = 2**28
 """Largest canvas: as large as the largest plane that a model sees."""
 MAX_ID = 2**32 - 1
+ERASED = MAX_ID
+"""Among locked ids: a pixel that was erased by hand and stays background."""
 MAX_TEXT = 1000
 
 
@@ -35,7 +37,8 @@ class PlaneRecord:
         ``inference.anchors.anchors_of``: the object that holds the pixel has the id. None:
         objects are numbered 1 to n in the order of their first pixel.
     locked : ndarray or None
-        (H, W) uint32: ids of pixels that keep their object whatever is decoded; 0 elsewhere.
+        (H, W) uint32: ids of pixels that keep their object whatever is decoded, :data:`ERASED`
+        for those that stay background; 0 elsewhere.
 
     Raises
     ------

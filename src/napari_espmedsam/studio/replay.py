@@ -14,6 +14,7 @@ from napari_espmedsam.inference.anchors import apply_anchors
 from napari_espmedsam.inference.identity import put_locked
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.results import PlaneResult, Segmentation, TileDone, collect
+from napari_espmedsam.studio.locks import clear_erased
 from napari_espmedsam.studio.plane_record import MAX_ID, PlaneRecord, hash_plane
 from napari_espmedsam.studio.record import PromptRecord
 from napari_espmedsam.studio.region import crop_stack
@@ -200,7 +201,8 @@ def _restore(labels: Labels, plane: PlaneRecord, output: str) -> Labels:
     if plane.anchors is not None and output != "mask":
         labels = apply_anchors(labels, plane.anchors)
     if plane.locked is not None:
-        labels = put_locked(labels, plane.locked, output=output)
+        laid = put_locked(labels, plane.locked, output=output)
+        labels = clear_erased(laid, plane.locked)
     return labels
 
 

@@ -261,6 +261,29 @@ def prompts(
 
 
 @app.command()
+def corrections(
+    checkpoint: Annotated[str, typer.Option(help="A checkpoint whose prompt can be edited.")],
+    pack: Packs = None,
+    manifest: Manifests = None,
+    split: Split = "val",
+    limit: Annotated[int | None, typer.Option(help="Images per set, evenly spaced.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table here, *.md.")] = None,
+) -> None:
+    """Measure how well masks follow prompts that are corrected object by object."""
+    from training.checkpoints import open_segmenter
+    from training.correction_study import correction_study, correction_table
+
+    done = correction_study(
+        open_segmenter(checkpoint),
+        labelled_sets(pack or [], manifest or [], split),
+        limit=limit,
+        table=table,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(correction_table(done))
+
+
+@app.command()
 def tsne(
     checkpoint: Checkpoints,
     out: Annotated[Path, typer.Option(help="Picture to write, *.png.")],

@@ -53,8 +53,7 @@ class Correction:
     covered : float
         Share of the object's px that are foreground after the correction, 0 to 1.
     changed : float
-        Px of the image that changed outside the object and the cells that were set, as a share of
-        the foreground there before; 0 where there was none.
+        Share of the px outside the object and the cells that were set that changed, 0 to 1.
     """
 
     dataset: str
@@ -121,8 +120,7 @@ def correct_image(
         edits = np.where(cells_of_object(part, encoding.canvas), state, -1).astype(np.int8)
         after = segmenter.decode(encoding, edits=edits).array >= threshold
         elsewhere = ~part & ~_on_image(edits >= 0, encoding)
-        before = int(np.count_nonzero(own & elsewhere))
-        changed = int(np.count_nonzero((own ^ after) & elsewhere))
+        changed = (own ^ after)[elsewhere]
         found.append(
             Correction(
                 dataset,
@@ -130,7 +128,7 @@ def correct_image(
                 modality,
                 kind,
                 float(after[part].mean()),
-                changed / before if before else 0.0,
+                float(changed.mean()) if changed.size else 0.0,
             )
         )
     return found
@@ -208,14 +206,14 @@ def correction_table(corrections: Sequence[Correction]) -> str:
         for kind in ("off", "on"):
             of_kind = [c for c in of_set if c.kind == kind]
             row.append(_share(of_kind))
-        row.append(f"{100 * mean(c.changed for c in of_set):.1f} %")
+        row.append(f"{100 * mean(c.changed for c in of_set):.2f} %")
         rows.append(row)
     header = ["modality", "set", "switched off: gone", "switched on: found", "changed elsewhere"]
     notes = [
         f"Gone: less than {100 * GONE:.0f} % of the object's px stay foreground. Found: at least "
         f"{100 * FOUND:.0f} % of a missed object's px become foreground. At most {OBJECTS} objects "
-        "of an image each way. Changed elsewhere: px outside the object and its cells, as a share "
-        "of the foreground there.",
+        "of an image each way. Changed elsewhere: share of the px outside the object and its "
+        "cells.",
     ]
     return "\n".join([*markdown(header, rows), "", *notes, ""])
 

@@ -2,7 +2,9 @@
 
 A model that only ever sees its own prompts learns that image and prompt say the same, and that the
 prompt may be ignored. Where rows of a batch carry corrections, the mask that is asked for follows
-them, so the decoder learns to obey. Beyond the papers; ``prompt_corrections`` in a recipe.
+them, so the decoder learns to obey. It sees corrections as numbers of their own, so that it can
+obey the user without trusting its own prompt any more than before. Beyond the papers;
+``prompt_corrections`` in a recipe.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 UNTOUCHED, OFF, ON = -1.0, 0.0, 1.0
+#: What the decoder sees of off and on; its own prompt is 0 and 1.
+CORRECTION_LEVELS = (-1.0, 2.0)
 OFF_SHARE = 0.5  # of the objects
 ON_SHARE = 0.5  # of those that stay
 #: A brush is wider than the object: a mask prompt (cell 1) is wiped this far around it, in px.

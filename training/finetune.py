@@ -20,7 +20,7 @@ from napari_espmedsam.weights import resolve_checkpoint
 from training.augment import TrainingTransform
 from training.check import check_samples
 from training.config import FinetuneConfig, ModalityConfig
-from training.corrections import draw_corrections, no_corrections
+from training.corrections import CORRECTION_LEVELS, draw_corrections, no_corrections
 from training.data import (
     Sample,
     SampleSet,
@@ -82,10 +82,15 @@ def starting_layout(config: FinetuneConfig) -> Model | YardstickUNet:
     names = tuple(config.modalities)
     if config.architecture == UNET:
         return build_unet(names, **config.model)
-    if config.checkpoint is not None:
+    if config.checkpoint is None:
+        model = create_model(config.architecture, modalities=names, **config.model)
+    else:
         loaded = load_checkpoint(resolve_checkpoint(config.checkpoint))
-        return with_modalities(loaded.model, names)
-    return create_model(config.architecture, modalities=names, **config.model)
+        model = with_modalities(loaded.model, names)
+    if config.prompt_corrections:
+        # No parameter depends on them.
+        model.config = model.config.model_copy(update={"correction_levels": CORRECTION_LEVELS})
+    return model
 
 
 def build_model(config: FinetuneConfig) -> Model | YardstickUNet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,38 @@ def test_an_edited_prompt_changes_its_place_and_encodes_nothing(
     nothing = segmenter.decode(encoding, prompt=np.zeros(grids.shape))
     assert nothing.array.max() < 0.01
     assert len(model.seen) == n_encoded
+
+
+def test_a_decoder_that_was_trained_on_corrections_is_told_of_them(
+    image: Array, make_segmenter: MakeSegmenter, model: Any
+) -> None:
+    told = []
+    decode = model.decode_features
+
+    def listen(features: Any, modality: Any, prompt: Any = None) -> Any:
+        told.append(None if prompt is None else prompt[0, 0].numpy())
+        return decode(features, modality, prompt)
+
+    model.decode_features = listen
+    model.config = SimpleNamespace(correction_levels=(-1.0, 2.0))
+    segmenter = make_segmenter()
+    encoding = segmenter.encode(image)
+    on = np.argwhere(encoding.canvas.combine(encoding.prompt))[0]
+    edits = encoding.canvas.empty()
+    edits[tuple(on)] = 1
+    edits[-1, -1] = 0
+    probability = segmenter.decode(encoding, edits=edits)
+    assert told[0][tuple(on)] == 2
+    assert told[-1][-1, -1] == -1
+    assert set(np.unique(np.concatenate([t.ravel() for t in told if t is not None]))) == {
+        -1,
+        0,
+        1,
+        2,
+    }
+    assert probability.prompt.dtype == bool
+    again = segmenter.segment(image, edits={0: edits})
+    np.testing.assert_array_equal(to_labels(probability.array), again.labels)
 
 
 def test_the_proposal_can_be_shown_as_probability(

@@ -117,5 +117,5 @@ def test_the_table_counts_by_set() -> None:
         Correction("b", "2", "xray", "on", 0.5, 0.0),
     ]
     table = correction_table(done)
-    assert "| microscopy | a | 50 % (n = 2) | none | 1.0 % |" in table
-    assert "| xray | b | none | 100 % (n = 1) | 0.0 % |" in table
+    assert "| microscopy | a | 50 % (n = 2) | none | 1.00 % |" in table
+    assert "| xray | b | none | 100 % (n = 1) | 0.00 % |" in table

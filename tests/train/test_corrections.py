@@ -12,8 +12,15 @@ import torch
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.model.registry import create_model
 from training.config import FinetuneConfig
-from training.corrections import OFF, ON, UNTOUCHED, draw_corrections, no_corrections
-from training.finetune import FinetuneTask, prompt_cell
+from training.corrections import (
+    CORRECTION_LEVELS,
+    OFF,
+    ON,
+    UNTOUCHED,
+    draw_corrections,
+    no_corrections,
+)
+from training.finetune import FinetuneTask, prompt_cell, starting_layout
 
 SIDE, RADIUS = 256, 9
 CENTRES = np.random.default_rng(3).permutation(
@@ -124,3 +131,28 @@ def test_no_corrections_ask_for_everything(mask: torch.Tensor) -> None:
 def test_a_model_without_prompts_is_refused(pack: Path, recipe: FinetuneConfig) -> None:
     with pytest.raises(InputError, match="takes no prompt"):
         FinetuneTask(_changed(recipe, architecture="unet", prompt_corrections=0.5))
+
+
+@pytest.mark.parametrize("architecture", ["esp_medsam_test", "med_fastsam_test"])
+def test_the_decoder_tells_corrections_from_its_own_prompt(
+    recipe: FinetuneConfig, architecture: str
+) -> None:
+    trained = starting_layout(
+        _changed(recipe, architecture=architecture, prompt_corrections=0.5)
+    ).eval()
+    plain = starting_layout(_changed(recipe, architecture=architecture)).eval()
+    assert trained.config.correction_levels == CORRECTION_LEVELS
+    assert plain.config.correction_levels == (0, 1)
+    x, modality = torch.rand(1, 3, 64, 64), torch.zeros(1, dtype=torch.int64)
+    own = plain.extract(x, modality, x).prompt
+    if architecture == "esp_medsam_test":
+        own = plain.grid(own)
+    untouched = -torch.ones_like(own)
+    extra = (x,) if architecture == "med_fastsam_test" else ()
+    # ``own`` as corrections: "off" where it is off already, "on" where it is on.
+    with torch.inference_mode():
+        before, same = (plain(x, modality, c, *extra).mask_logits for c in (untouched, own))
+        after, told = (trained(x, modality, c, *extra).mask_logits for c in (untouched, own))
+    assert torch.equal(before, same)
+    assert torch.equal(before, after)
+    assert not torch.equal(after, told)

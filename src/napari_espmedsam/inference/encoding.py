@@ -16,7 +16,7 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.geometry import PlaneGeometry
 from napari_espmedsam.inference.intensity import IntensityRange
 from napari_espmedsam.inference.options import check_values
-from napari_espmedsam.inference.prompts import Edits, Mask, PromptCanvas, tile_prompt
+from napari_espmedsam.inference.prompts import Edits, Floats, Mask, PromptCanvas, tile_prompt
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.model.output import Features
 
@@ -42,6 +42,8 @@ class Encoding:
         Whether prompts are grids (ESP-MedSAM) or coarse masks in model px (Med-FastSAM).
     prompt_cell : int
         Side of a prompt cell in model px.
+    correction_levels : tuple of float
+        What the decoder sees where a user switched a cell off, and on.
     prompt : ndarray
         (n_tiles, gh, gw) bool, read-only: the model's own prompt for each tile.
     prompt_values : ndarray
@@ -59,6 +61,7 @@ class Encoding:
     intensity: IntensityRange
     prompt_kind: str
     prompt_cell: int
+    correction_levels: tuple[float, float]
     prompt: Mask
     prompt_values: npt.NDArray[np.float32]
     features: tuple[Features, ...]
@@ -109,8 +112,10 @@ class Encoding:
 
     def tile_prompt(
         self, i: int, edits: Edits | None = None, prompt_threshold: float | None = None
-    ) -> Mask | None:
-        """Prompt of tile i, (gh, gw) bool; None where it is the model's own.
+    ) -> Floats | None:
+        """Prompt of tile i, (gh, gw) float32; None where it is the model's own.
+
+        See :func:`~napari_espmedsam.inference.prompts.tile_prompt`.
 
         Parameters
         ----------
@@ -122,7 +127,8 @@ class Encoding:
             See :meth:`proposal`.
         """
         part = None if edits is None else self.canvas.tile_edits(i, edits)
-        return tile_prompt(self.prompt[i], self.prompt_values[i], part, prompt_threshold)
+        own, values = self.prompt[i], self.prompt_values[i]
+        return tile_prompt(own, values, part, prompt_threshold, self.correction_levels)
 
     @property
     def nbytes(self) -> int:
@@ -204,7 +210,7 @@ def settle_prompts(
     prompt: npt.ArrayLike | None,
     edits: npt.ArrayLike | None,
     prompt_threshold: float | None,
-) -> list[Mask | None]:
+) -> list[Mask | Floats | None]:
     """Prompt of each tile, None where it is the model's own; see ``Segmenter.decode``.
 
     Raises

@@ -12,7 +12,16 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.encoding import Encoding
 from napari_espmedsam.inference.options import check_values
 from napari_espmedsam.inference.postprocess import PostProcess, to_labels
-from napari_espmedsam.inference.prompts import OFF, ON, Box, Edits, Mask, PromptCanvas, check_states
+from napari_espmedsam.inference.prompts import (
+    OFF,
+    ON,
+    Box,
+    Edits,
+    Floats,
+    Mask,
+    PromptCanvas,
+    check_states,
+)
 from napari_espmedsam.inference.regions import Labels
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.results import sigmoid
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
 SHOWN_OFF, SHOWN_ON, SHOWN_ON_BY_USER, SHOWN_OFF_BY_USER = 0, 1, 2, 3
 """Values of :attr:`LivePlane.prompt_shown`."""
 
-Floats = npt.NDArray[np.float32]
 Value = TypeVar("Value", bound=np.generic)
 
 
@@ -68,8 +76,8 @@ class LivePlane:
         self._threshold = prompt_threshold
         n_tiles = len(encoding.features)
         self._tiles: list[Floats | None] = [None] * n_tiles
-        self._decoded: list[Mask | None] = [None] * n_tiles  # prompts that belong to the tiles
-        self._wanted: list[Mask | None] = [None] * n_tiles
+        self._decoded: list[Floats | None] = [None] * n_tiles  # prompts that belong to the tiles
+        self._wanted: list[Floats | None] = [None] * n_tiles
         self._stale: set[int] = set()
         self._blender = LogitBlender(encoding.geometry.grid)
         self._unblended: set[int] = set()
@@ -289,7 +297,7 @@ class LivePlane:
                 self._stale.add(i)
 
 
-def _same(one: Mask | None, other: Mask | None) -> bool:
+def _same(one: Floats | None, other: Floats | None) -> bool:
     if one is None or other is None:
         return one is other
     return np.array_equal(one, other)

@@ -25,6 +25,7 @@ Box = tuple[slice, slice]
 """Rows and columns of a canvas: plain bounds, 0 or more, without steps."""
 Edits = npt.NDArray[np.int8]
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 Value = TypeVar("Value", bound=np.generic)
 
 
@@ -308,7 +309,8 @@ def tile_prompt(
     values: npt.NDArray[np.float32],
     edits: Edits | None = None,
     threshold: float | None = None,
-) -> Mask | None:
+    levels: tuple[float, float] = (0.0, 1.0),
+) -> Floats | None:
     """Settle the prompt of one tile.
 
     Parameters
@@ -321,16 +323,19 @@ def tile_prompt(
         (gh, gw) int8 of the same tile.
     threshold : float, optional
         Cells are proposed where values reach it; None takes the model's own prompt.
+    levels : tuple of float
+        What the decoder sees where a user switched a cell off, and on.
 
     Returns
     -------
     ndarray or None
-        (gh, gw) bool; None where it is the model's own prompt, whatever led there. So an edit
-        that is taken back leaves no trace, not even in models whose own prompt is not binary.
+        (gh, gw) float32: 0 and 1 as proposed, `levels` where edited; None where it is the model's
+        own prompt, whatever led there. So an edit that is taken back leaves no trace, not even in
+        models whose own prompt is not binary.
     """
-    prompt = own if threshold is None else values >= threshold
+    prompt = (own if threshold is None else values >= threshold).astype(np.float32)
     if edits is not None:
-        prompt = apply_edits(prompt, edits)
+        prompt[edits == OFF], prompt[edits == ON] = levels
     return None if np.array_equal(prompt, own) else prompt
 
 

@@ -123,6 +123,7 @@ def encode_steps(
         intensity=intensity,
         prompt_kind=runner.prompt_kind,
         prompt_cell=runner.prompt_cell,
+        correction_levels=runner.correction_levels,
         prompt=prompt,
         prompt_values=prompt_values,
         features=tuple(features),
@@ -139,7 +140,7 @@ def _segment_tile(
     if edits is not None or plan.prompt_threshold is not None:
         own, values = runner.propose(features, part)
         mine = None if edits is None else plan.canvas.tile_edits(tile, edits)
-        prompt = tile_prompt(own, values, mine, plan.prompt_threshold)
+        prompt = tile_prompt(own, values, mine, plan.prompt_threshold, runner.correction_levels)
     return runner.decode(features, plan.modality_index, prompt)
 
 

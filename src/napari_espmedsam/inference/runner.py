@@ -61,6 +61,13 @@ class ModelRunner:
         """Side of a prompt cell in model px."""
         return 1 if self.prompt_kind == "mask" else int(getattr(self._model, "prompt_cell", GRID))
 
+    @property
+    def correction_levels(self) -> tuple[float, float]:
+        """What the decoder sees where a user switched a prompt cell off, and on."""
+        config = getattr(self._model, "config", None)
+        off, on = getattr(config, "correction_levels", (0.0, 1.0))
+        return float(off), float(on)
+
     def extract(self, tile: Floats, modality: int, spec: InputSpec) -> Features:
         """Encode one tile, (h, w) or (h, w, 3) float32 in [0, 1]: the expensive part."""
         with self._ready(tile.shape[:2]):
@@ -94,9 +101,13 @@ class ModelRunner:
             return own[0, 0].cpu().numpy(), _to_array(values.float())
 
     def decode(
-        self, features: Features, modality: int, prompt: npt.NDArray[np.bool_] | None = None
+        self, features: Features, modality: int, prompt: npt.NDArray[Any] | None = None
     ) -> Floats:
-        """Decode one tile under a prompt, or its own: logits (h / 4, w / 4) float32."""
+        """Decode one tile under a prompt, or its own: logits (h / 4, w / 4) float32.
+
+        A prompt is (gh, gw), bool or what :func:`~napari_espmedsam.inference.prompts.tile_prompt`
+        returns.
+        """
         with self._ready(tuple(features.embedding.shape[-2:])):
             given = None
             if prompt is not None:

@@ -281,13 +281,17 @@ class Segmenter:
         for i, each in enumerate(prompts):
             blender.add(i, self.decode_tile(encoding, i, each))
         logits = encoding.geometry.to_image(blender.result())
-        shown = [encoding.prompt[i] if p is None else p for i, p in enumerate(prompts)]
+        shown = [
+            encoding.prompt[i] if p is None else np.asarray(p > 0.5) for i, p in enumerate(prompts)
+        ]
         return Probability(logits, np.stack(shown))
 
     def decode_tile(
-        self, encoding: Encoding, i: int, prompt: npt.NDArray[np.bool_] | None = None
+        self, encoding: Encoding, i: int, prompt: npt.NDArray[Any] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Decode one tile under a prompt, (gh, gw) bool, or the model's own when None.
+        """Decode one tile under a prompt, or the model's own when None.
+
+        A prompt is (gh, gw), bool or what ``encoding.tile_prompt`` returns.
 
         Returns
         -------

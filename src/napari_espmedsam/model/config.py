@@ -95,6 +95,9 @@ class ESPMedSAMConfig(FrozenModel):
     bags: bool = True
     #: "none" (ablation): no SPPG; the decoder gets SAM's no-mask embedding.
     prompt: Literal["self_patch", "none"] = "self_patch"
+    #: Values of the cells that a user switched off and on. A decoder that was trained on
+    #: corrections tells them from its own 0 and 1.
+    correction_levels: tuple[float, float] = (0.0, 1.0)
     #: Keep the parameters that the authors' files carry but their forward pass never uses.
     unused_heads: bool = False
 
@@ -134,6 +137,9 @@ class MedFastSAMConfig(FrozenModel):
     experts: Literal["parallel", "sequential"] = "parallel"
     #: "none" (ablation): no coarse mask; the decoder gets SAM's no-mask embedding.
     prompt: Literal["otsu", "none"] = "otsu"
+    #: Values of the cells that a user switched off and on. A decoder that was trained on
+    #: corrections tells them from its own 0 and 1.
+    correction_levels: tuple[float, float] = (0.0, 1.0)
     #: Otsu's 256 grey levels span each image's own range; the authors' code spans [0, 1].
     otsu_levels: Literal["image", "unit"] = "image"
     #: Detail of the image joins the decoder (eq. 12). False (ablation): SAM's own upscaling.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from napari_espmedsam.model.config import ESPMedSAMConfig
 from napari_espmedsam.model.encoder import SemiParameterSharingEncoder
-from napari_espmedsam.model.no_prompt import NoPrompt, fill_untouched, refuse_prompt
+from napari_espmedsam.model.no_prompt import NoPrompt, correct_prompt, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.qdmd import QueryDecoupledDecoder
 from napari_espmedsam.model.sppg import DensePromptEncoder, PatchGenerator, binarise
@@ -90,7 +90,7 @@ class ESPMedSAM(nn.Module):
             (B,) int64.
         prompt_grid : Tensor
             (B, 1, ceil(h/2), ceil(w/2)) float in [0, 1]; 1 = look here. Any grid will do, the
-            model's own or an edited one.
+            model's own or an edited one (``config.correction_levels`` in its edited cells).
 
         Returns
         -------
@@ -119,7 +119,7 @@ class ESPMedSAM(nn.Module):
         modality : Tensor
             (B,) int64 index into :attr:`modalities`; may differ within the batch.
         prompt_grid : Tensor, optional
-            Replaces the model's own grid; see :meth:`decode`. Cells below 0 stay the model's own.
+            Corrects the model's own grid: cells below 0 stay as they are, 0 is off, 1 is on.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class ESPMedSAM(nn.Module):
         prompt_logits = self.prompt(embedding)
         grid = self.grid(prompt_logits)
         if prompt_grid is not None:
-            grid = fill_untouched(prompt_grid, grid)
+            grid = correct_prompt(prompt_grid, grid, self.config.correction_levels)
         mask_logits = self.decode(embedding, modality, grid)
         trained = prompt_logits if self.config.prompt == "self_patch" else None
         return ModelOutput(mask_logits, trained, embedding)

@@ -12,7 +12,7 @@ from napari_espmedsam.model.coarse_prompt import CoarsePromptEncoder, coarse_mas
 from napari_espmedsam.model.config import MedFastSAMConfig
 from napari_espmedsam.model.lka import LKABlock
 from napari_espmedsam.model.msf import MSFDecoder, PatchDetail
-from napari_espmedsam.model.no_prompt import NoPrompt, fill_untouched, refuse_prompt
+from napari_espmedsam.model.no_prompt import NoPrompt, correct_prompt, refuse_prompt
 from napari_espmedsam.model.output import Features, ModelOutput
 from napari_espmedsam.model.tiny_vit import TinyViT, TinyViTBlock
 from napari_espmedsam.model.transformer import MaskMlp
@@ -99,7 +99,7 @@ class MedFastSAM(nn.Module):
             From :meth:`detail`.
         coarse_mask : Tensor
             (B, 1, H, W) float in [0, 1]; 1 = look here. Any mask of the image's size will do, the
-            model's own or a painted one.
+            model's own or a painted one (``config.correction_levels`` where it was painted).
 
         Returns
         -------
@@ -127,7 +127,7 @@ class MedFastSAM(nn.Module):
             (B,) int64; checked, otherwise ignored.
         coarse_mask : Tensor, optional
             Replaces the model's own mask; see :meth:`decode`. Where ``unnormalised`` is given
-            too, pixels below 0 stay the model's own.
+            too it corrects it: pixels below 0 stay as they are, 0 is off, 1 is on.
         unnormalised : Tensor, optional
             (B, 3, H, W) the same images in [0, 1]; needed where no ``coarse_mask`` is given.
 
@@ -141,7 +141,8 @@ class MedFastSAM(nn.Module):
         if coarse_mask is None:
             coarse_mask = self._own_prompt(images, unnormalised)
         elif unnormalised is not None:
-            coarse_mask = fill_untouched(coarse_mask, self._own_prompt(images, unnormalised))
+            own = self._own_prompt(images, unnormalised)
+            coarse_mask = correct_prompt(coarse_mask, own, self.config.correction_levels)
         return ModelOutput(
             self.decode(embedding, self.detail(images), coarse_mask), None, embedding
         )

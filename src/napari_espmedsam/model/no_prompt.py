@@ -35,11 +35,20 @@ def refuse_prompt(prompt: Tensor | None, kind: str) -> None:
         )
 
 
-def fill_untouched(prompt: Tensor, own: Tensor) -> Tensor:
-    """Put the model's own prompt where ``prompt`` is below 0; both (B, 1, H, W).
+def correct_prompt(corrections: Tensor, own: Tensor, levels: tuple[float, float]) -> Tensor:
+    """Put corrections over the model's own prompt.
 
-    A prompt of another shape is handed back as it is, for the decoder to refuse.
+    Parameters
+    ----------
+    corrections : Tensor
+        (B, 1, H, W): below 0 stays the model's own, 0 is off, 1 is on.
+    own : Tensor
+        (B, 1, H, W) in [0, 1]. Corrections of another shape are handed back as they are, for the
+        decoder to refuse.
+    levels : tuple of float
+        What the decoder sees for off and for on.
     """
-    if prompt.shape != own.shape:
-        return prompt
-    return torch.where(prompt < 0, own, prompt.to(own.dtype))
+    if corrections.shape != own.shape:
+        return corrections
+    off, on = levels
+    return torch.where(corrections < 0, own, off + corrections.to(own.dtype) * (on - off))

@@ -2,9 +2,9 @@
 
 A model that only ever sees its own prompts learns that image and prompt say the same, and that the
 prompt may be ignored. Where rows of a batch carry corrections, the mask that is asked for follows
-them, so the decoder learns to obey. It sees corrections as numbers of their own, so that it can
-obey the user without trusting its own prompt any more than before. Beyond the papers;
-``prompt_corrections`` in a recipe.
+them, so the decoder learns to obey. It sees corrections as numbers of their own, and rows in which
+its own prompt misses objects, so that it obeys the user without trusting itself more than before.
+Beyond the papers; ``prompt_corrections`` in a recipe.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-UNTOUCHED, OFF, ON = -1.0, 0.0, 1.0
+MISSED, UNTOUCHED, OFF, ON = -2.0, -1.0, 0.0, 1.0
 #: What the decoder sees of off and on; its own prompt is 0 and 1.
 CORRECTION_LEVELS = (-1.0, 2.0)
 OFF_SHARE = 0.5  # of the objects
 ON_SHARE = 0.5  # of those that stay
+MISSED_SHARE = 0.5  # of the rows that nobody corrects, and there of the objects
 #: A brush is wider than the object: a mask prompt (cell 1) is wiped this far around it, in px.
 BRUSH = 5
 
@@ -39,7 +40,7 @@ def draw_corrections(mask: Tensor, cell: int) -> tuple[Tensor, Tensor]:
     Returns
     -------
     corrections : Tensor
-        (1, ceil(S / cell), ceil(S / cell)) float: -1 as the model proposes, 0 off, 1 on.
+        (1, ceil(S / cell), ceil(S / cell)) float: see ``model.no_prompt.correct_prompt``.
     wanted : Tensor
         (1, S, S) float in {0, 1}: ground truth without the objects that were switched off.
     """
@@ -58,8 +59,20 @@ def draw_corrections(mask: Tensor, cell: int) -> tuple[Tensor, Tensor]:
 
 
 def no_corrections(mask: Tensor, cell: int) -> tuple[Tensor, Tensor]:
-    """Leave the prompt of an image to the model: as :func:`draw_corrections` returns it."""
-    return torch.full_like(_cells(mask, cell), UNTOUCHED), mask
+    """Leave the prompt of an image to the model, as :func:`draw_corrections` returns it.
+
+    In some rows it misses objects that are asked for all the same: where nobody said "off", an
+    empty prompt is no reason to see nothing.
+    """
+    untouched = torch.full_like(_cells(mask, cell), UNTOUCHED)
+    if float(torch.rand(())) >= MISSED_SHARE:
+        return untouched, mask
+    count, labels = cv2.connectedComponents(mask[0].numpy().astype(np.uint8))
+    objects = torch.from_numpy(labels.astype(np.int64))
+    missed = torch.rand(count) < MISSED_SHARE
+    missed[0] = False
+    hidden = _cells(_widened(missed[objects].float()[None], cell), cell)
+    return torch.where(hidden > 0, MISSED, untouched), mask
 
 
 def _cells(mask: Tensor, cell: int) -> Tensor:

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.model.no_prompt import correct_prompt
 from napari_espmedsam.model.registry import create_model
 from training.config import FinetuneConfig
 from training.corrections import (
     CORRECTION_LEVELS,
+    MISSED,
     OFF,
     ON,
     UNTOUCHED,
@@ -123,9 +125,13 @@ def test_a_recipe_draws_corrections(pack: Path, recipe: FinetuneConfig, architec
 
 
 def test_no_corrections_ask_for_everything(mask: torch.Tensor) -> None:
-    corrections, wanted = no_corrections(mask, 32)
-    assert bool((corrections == UNTOUCHED).all())
-    assert wanted is mask
+    seen = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        corrections, wanted = no_corrections(mask, 32)
+        seen.add(tuple(corrections.unique().tolist()))
+        assert wanted is mask
+    assert seen == {(UNTOUCHED,), (MISSED, UNTOUCHED)}
 
 
 def test_a_model_without_prompts_is_refused(pack: Path, recipe: FinetuneConfig) -> None:
@@ -156,3 +162,10 @@ def test_the_decoder_tells_corrections_from_its_own_prompt(
     assert torch.equal(before, same)
     assert torch.equal(before, after)
     assert not torch.equal(after, told)
+
+
+def test_what_is_missed_is_as_if_the_model_had_proposed_nothing() -> None:
+    own = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0]).view(1, 1, 1, 5)
+    corrections = torch.tensor([UNTOUCHED, MISSED, MISSED, OFF, ON]).view(1, 1, 1, 5)
+    assert correct_prompt(corrections, own, (-1, 2)).flatten().tolist() == [1, 0, 0, -1, 2]
+    assert correct_prompt(corrections, own, (0, 1)).flatten().tolist() == [1, 0, 0, 0, 1]

@@ -41,7 +41,8 @@ def correct_prompt(corrections: Tensor, own: Tensor, levels: tuple[float, float]
     Parameters
     ----------
     corrections : Tensor
-        (B, 1, H, W): below 0 stays the model's own, 0 is off, 1 is on.
+        (B, 1, H, W): 0 is off, 1 is on, -1 stays the model's own, and -2 is what the model itself
+        would say where it sees nothing.
     own : Tensor
         (B, 1, H, W) in [0, 1]. Corrections of another shape are handed back as they are, for the
         decoder to refuse.
@@ -51,4 +52,5 @@ def correct_prompt(corrections: Tensor, own: Tensor, levels: tuple[float, float]
     if corrections.shape != own.shape:
         return corrections
     off, on = levels
-    return torch.where(corrections < 0, own, off + corrections.to(own.dtype) * (on - off))
+    kept = own * (corrections > -1.5)
+    return torch.where(corrections < 0, kept, off + corrections.to(own.dtype) * (on - off))

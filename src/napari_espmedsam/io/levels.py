@@ -102,8 +102,13 @@ def finish(
     Raises
     ------
     InputError
-        If no level can be decoded.
+        If no level can be decoded, or pixels are no whole or real numbers.
     """
+    if levels[0].dtype.kind not in "biuf":
+        raise InputError(
+            f"{path} has pixels of type {levels[0].dtype}, but only whole and real numbers can be "
+            "shown; convert it."
+        )
     kept, notes, n_channels = list(levels), list(warnings), 1
     if "C" in axes:
         n_channels = int(levels[0].shape[axes.index("C")])

@@ -50,10 +50,10 @@ def test_the_label_of_a_slide_is_a_series_of_its_own(svs: Write, noise: Noise) -
                 read(path, series=number)
 
 
-def test_hamamatsu_slide_has_its_size_in_the_resolution_tag(tmp_path: Path, noise: Noise) -> None:
+def test_hamamatsu_tags_make_the_resolution_a_pixel_size(tmp_path: Path, noise: Noise) -> None:
     array = noise((64, 80, 3), np.uint8)
-    path = tmp_path / "slide.ndpi"
-    mark = [(65420, "I", 1, 1, False), (65421, "f", 1, 20.0, False)]
+    path = tmp_path / "slide.tif"  # the ending .ndpi promises offsets of 64 bits, too
+    mark = [(65420, "I", 1, 1, False), (271, "s", 0, "Hamamatsu", False)]
     with tifffile.TiffWriter(path) as writer:
         for step in (1, 4):
             writer.write(

@@ -57,10 +57,17 @@ def holds_dicom(path: Path) -> bool:
     """
     try:
         with os.scandir(path) as entries:
-            first = [each for each in itertools.islice(entries, 1024) if each.is_file()]
+            first = [each for each in itertools.islice(entries, 1024) if _is_file(each)]
         first.sort(key=lambda entry: not entry.name.lower().endswith(DICOM_SUFFIXES))
         return any(_is_dicom_file(Path(each.path)) for each in first[:_LOOKED_AT])
     except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of links
         return False
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
@@ -67,6 +67,7 @@ def test_everything_else_is_not(path: Any, get: Any) -> None:
     assert get(path) is None
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text() | st.lists(st.text(), max_size=3) | st.binary())
 def test_no_path_whatsoever_is_an_error(path: Any) -> None:
     for get in READERS:

@@ -24,6 +24,8 @@ def first_bytes(path: Path, count: int = 16) -> bytes:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not an image; name the files in it.")
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise InputError(f"{path} is a pipe or a device, not a file; copy its content to one.")
         with path.open("rb") as file:
             start = file.read(count)
     except FileNotFoundError as error:

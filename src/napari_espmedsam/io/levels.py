@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.io.contrast import display_ranges
+from napari_espmedsam.io.contrast import display_ranges, read_middle
 from napari_espmedsam.io.lazy_image import LazyImage, Range
 
 # Folders and files that are named like this lose the whole of it.
@@ -112,10 +112,12 @@ def finish(
     kept, notes, n_channels = list(levels), list(warnings), 1
     if "C" in axes:
         n_channels = int(levels[0].shape[axes.index("C")])
-    limits = tuple(contrast_limits)
-    while len(limits) != n_channels:
+    limits = tuple(contrast_limits) if len(contrast_limits) == n_channels else ()
+    while True:
         try:
-            limits = display_ranges(kept[-1], axes)
+            if len(kept) > 1 and (limits or axes.endswith("S") or kept[-1].dtype.itemsize == 1):
+                read_middle(kept[-1], axes)  # nobody else looks whether it can be decoded
+            limits = limits or display_ranges(kept[-1], axes)
             break
         except InputError as error:
             if len(kept) == 1:

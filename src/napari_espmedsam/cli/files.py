@@ -20,7 +20,8 @@ def expand_inputs(given: Sequence[str]) -> list[Path]:
     ----------
     given : sequence of str
         A folder stands for the images directly in it, without hidden files and label files of an
-        earlier run; an OME-Zarr folder is an image. A pattern that the shell has left alone (``*.tif`` on Windows) is expanded.
+        earlier run; an OME-Zarr folder is an image. A pattern that the shell has left alone
+        (``*.tif`` on Windows) is expanded.
 
     Returns
     -------

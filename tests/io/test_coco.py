@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pycocotools.coco import COCO
 
 from napari_espmedsam.io.coco import write_coco
+
+# pycocotools has not kept up with numpy.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 def test_masks_hold_the_labels(tmp_path: Path, stack: np.ndarray) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from npe2 import PluginManifest
 
+from napari_espmedsam.io.formats import FORMATS
+
 PLUGIN = "napari-espmedsam"
 
 
@@ -60,10 +62,12 @@ def test_what_is_claimed(manifest: PluginManifest) -> None:
     assert folders == [f"{PLUGIN}.read_images"]
 
 
-def test_prompts_are_written_as_prompts(manifest: PluginManifest) -> None:
-    (writer,) = manifest.contributions.writers or []
-    assert writer.layer_types == ["labels"]
-    assert writer.filename_extensions == [".espprompts.json"]
+def test_each_format_is_offered_and_images_are_left_to_napari(manifest: PluginManifest) -> None:
+    writers = manifest.contributions.writers or []
+    assert all(writer.layer_types == ["labels"] for writer in writers)
+    endings = [ending for writer in writers for ending in writer.filename_extensions]
+    suffixes = [kind.suffix for kind in FORMATS.values() if kind.name != "tiff"]
+    assert sorted(endings) == sorted([".espprompts.json", ".labels.tif", *suffixes])
 
 
 def test_labels_are_still_saved_as_images_by_default() -> None:

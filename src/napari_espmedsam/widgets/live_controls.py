@@ -30,7 +30,7 @@ LIVE = (
 _STEPS = 1000
 _TOPS = {"min_size": 10_000, "max_hole": 10_000}  # px; the box beside the slider goes further
 _NAMES = {"mask": "mask", "objects": "objects", "split": "split objects"}
-_BOX_WIDTH = 86  # px: four digits between napari's two buttons
+_BOX_WIDTH = 64  # px: six digits; what is longer scrolls
 
 
 class SliderField(Field):

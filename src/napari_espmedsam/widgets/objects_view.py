@@ -31,7 +31,7 @@ from superqt import QCollapsible
 from napari_espmedsam.inference.linking import MIN_OVERLAP
 from napari_espmedsam.widgets.fields import ignore_wheel
 from napari_espmedsam.widgets.objects_model import ObjectsModel
-from napari_espmedsam.widgets.rows import form_layout
+from napari_espmedsam.widgets.rows import form_layout, tight
 
 _LEAST_ROWS, _USUAL_ROWS = 4, 12
 _SELECT = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
@@ -212,11 +212,3 @@ class LinkPart(QCollapsible):
         self.addWidget(inside)
         tight(self)
         self.set_busy("")
-
-
-def tight(part: QCollapsible) -> QCollapsible:
-    """Give a folded part the margins of the form."""
-    inner: Any = part.layout()
-    if inner is not None:
-        inner.setContentsMargins(0, 4, 0, 0)
-    return part

@@ -20,6 +20,7 @@ from napari_espmedsam.widgets.labels_picker import LabelsPicker
 from napari_espmedsam.widgets.objects_model import ObjectsModel
 from napari_espmedsam.widgets.objects_view import LinkPart, ObjectsView
 from napari_espmedsam.widgets.rows import new_note
+from napari_espmedsam.widgets.score_part import ScorePart
 
 _BAD = "color: #e8a33d;"  # as in the tab "Segment"
 _NO_LOCK = "Objects can be locked while the prompts of their image are shown."
@@ -47,6 +48,7 @@ class ObjectsPanel(QWidget):
         self.previous_button = QPushButton("◀ Previous")
         self.next_button = QPushButton("Next ▶")
         self.lock_button = QPushButton("Lock")
+        self.score_part = ScorePart()
         self.link_part = LinkPart()
         self.save_button = QPushButton("Save table…")
         self.keys_part = KeysPart()
@@ -88,6 +90,7 @@ class ObjectsPanel(QWidget):
         layout.addWidget(self.view, stretch=1)
         layout.addWidget(self.review_note)
         layout.addLayout(_row(self.previous_button, self.next_button, self.lock_button))
+        layout.addWidget(self.score_part)
         layout.addWidget(self.save_button)
         layout.addWidget(self.link_part)
         layout.addWidget(self.keys_part)

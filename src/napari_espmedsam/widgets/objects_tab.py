@@ -139,6 +139,10 @@ class ObjectsTab(ObjectsPanel):
         self._book.set_scores(layer.unique_id, index, at, scores)
         self._update(layer)
 
+    def forget_scores(self, layer: Any) -> None:
+        """Forget the scores of a layer; they are shown until the next ones come."""
+        self._book.forget_scores(layer.unique_id)
+
     def set_locked(self, layer: Any, ids: Collection[int] | None) -> None:
         """Set which objects of a layer are locked; None where they cannot be, as at first."""
         self._book.set_locks(layer.unique_id, ids)

@@ -56,6 +56,8 @@ class StudioView(QObject):
         The `PromptRecord` that :meth:`record` asked for.
     scored : Signal(object)
         A `ScoresReady` that ``session.score`` asked for.
+    failed : Signal(object)
+        An `events.Failed`; `said` has told the user.
     stepped : Signal()
         A step was taken back, or done again.
     ended : Signal(str)
@@ -67,6 +69,7 @@ class StudioView(QObject):
     suggested = Signal(object)
     recorded = Signal(object)
     scored = Signal(object)
+    failed = Signal(object)
     stepped = Signal()
     ended = Signal(str)
 
@@ -262,6 +265,7 @@ class StudioView(QObject):
     def _on_failed(self, event: events.Failed) -> None:
         self._settings.note_end()
         self.said.emit(_text(event.error), True)
+        self.failed.emit(event)
 
     def _on_confidence(self, event: events.ConfidenceReady) -> None:
         if event.plane == self.plane:

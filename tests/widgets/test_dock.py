@@ -7,8 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QScrollArea,
+    QSlider,
+    QTabBar,
+    QTableView,
+    QTabWidget,
+)
 
 from napari_espmedsam.widgets.dock import Dock
+from napari_espmedsam.widgets.keys import KEYS, VIEWER
 
 PLUGIN = "napari-espmedsam"
 IMAGE = np.pad(np.ones((40, 40), np.uint8), 12)
@@ -54,6 +66,62 @@ def test_closing_stops_the_run_and_gives_the_keys_back(
     fake.let(10)
     finish(segment)
     assert dict(viewer.keymap) == before
+
+
+def test_a_dock_that_nobody_sees_has_no_keys(open_dock: Any, qtbot: Any) -> None:
+    viewer, holder, dock = open_dock()
+    mine: list[Any] = []
+    viewer.bind_key("N", mine.append)
+    window = viewer.window._qt_window
+    window.show()
+    qtbot.waitUntil(dock.isVisible)
+    viewer_keys = [each.key for each in KEYS if each.where == VIEWER]
+    assert [str(key) for key in viewer.keymap] == viewer_keys
+    dock.tabs.setCurrentWidget(dock.objects)
+    dock.tabs.setCurrentWidget(dock.segment)
+    assert [str(key) for key in viewer.keymap] == viewer_keys, "the review goes on"
+    holder.hide()
+    assert [str(key) for key in viewer.keymap] == ["N"]
+    viewer.keymap[next(iter(viewer.keymap))](viewer)
+    assert mine == [viewer]
+    holder.show()
+    qtbot.waitUntil(lambda: [str(key) for key in viewer.keymap] == viewer_keys)
+    window.hide()
+
+
+def test_each_control_says_what_it_does(open_dock: Any) -> None:
+    _, _, dock = open_dock()
+    kinds = (QAbstractButton, QComboBox, QAbstractSpinBox, QSlider, QLineEdit, QTableView)
+    silent = [
+        (type(widget).__name__, getattr(widget, "text", str)())
+        for kind in kinds
+        for widget in dock.findChildren(kind)
+        if not _explained(widget, dock)
+    ]
+    assert silent == []
+
+
+def _explained(widget: Any, dock: Any) -> bool:
+    """Whether a control or what it is a part of has a tooltip; parts of Qt's own are left out."""
+    if isinstance(widget.parentWidget(), (QAbstractSpinBox, QTabBar, QTableView)):
+        return True
+    while widget is not dock:
+        if widget.toolTip():
+            return True
+        if isinstance(widget, (QScrollArea, QTabWidget)):
+            return False
+        widget = widget.parentWidget()
+    return False
+
+
+def test_run_is_off_with_the_reason_shown(open_dock: Any) -> None:
+    viewer, _, dock = open_dock()
+    assert dock.segment.run_button.isEnabled()
+    viewer.layers.clear()
+    button, status = dock.segment.run_button, dock.segment.status
+    assert not button.isEnabled()
+    assert "no image layer" in status.text()
+    assert button.toolTip() == status.text()
 
 
 def test_two_viewers_share_nothing(open_dock: Any) -> None:

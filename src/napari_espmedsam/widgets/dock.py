@@ -20,8 +20,8 @@ from napari_espmedsam.widgets.worker import Loader, load_segmenter
 class Dock(QWidget):
     """The tabs of one viewer. Two viewers have one each and share nothing.
 
-    Closing the dock stops what goes on and gives the viewer its keys back; opening it again goes
-    on where it was.
+    Closing the dock stops what goes on, lets go of the models, and gives the viewer its keys back;
+    opening it again goes on where it was.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Dock(QWidget):
         done = super().event(event)
         if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
             self.memory.save()
-            self.segment.cancel()
+            self.segment.release()
             self.prompts.close_session()
             self.objects.set_open(False)
         return done

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -21,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_espmedsam.widgets.dock import Dock
 from napari_espmedsam.widgets.keys import KEYS, VIEWER
+from napari_espmedsam.widgets.live_controls import SliderField
 
 PLUGIN = "napari-espmedsam"
 IMAGE = np.pad(np.ones((40, 40), np.uint8), 12)
@@ -135,3 +138,22 @@ def test_two_viewers_share_nothing(open_dock: Any) -> None:
 def test_the_dock_is_no_wider_than_320_px_needs(open_dock: Any) -> None:
     _, _, dock = open_dock()
     assert dock.minimumSizeHint().width() <= 320
+
+
+def test_nothing_overlaps_or_is_cut_off_at_320_px(open_dock: Any, qtbot: Any) -> None:
+    viewer, holder, dock = open_dock()
+    window = viewer.window._qt_window
+    window.show()
+    window.resizeDocks([holder], [320], Qt.Orientation.Horizontal)
+    dock.tabs.setCurrentWidget(dock.prompts)
+    sliders = [f for f in dock.prompts.controls.fields.values() if isinstance(f, SliderField)]
+    qtbot.waitUntil(lambda: holder.width() <= 320 and sliders[0].box.isVisible())
+    for field in sliders:
+        parts = [each.geometry() for each in (field.slider, field.box, field.reset_button)]
+        assert all(left.right() < right.left() for left, right in pairwise(parts))
+        text = field.box.fontMetrics().horizontalAdvance("10000")
+        assert field.box.lineEdit().width() >= text
+    keys = dock.prompts.keys_part
+    keys.expand(animate=False)
+    qtbot.waitUntil(lambda: keys.note.height() >= keys.note.heightForWidth(keys.note.width()))
+    window.hide()

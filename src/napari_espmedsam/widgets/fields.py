@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_espmedsam.inference.options import OptionInfo
 
 # Wider choices than these make napari's side panel grow.
-_MIN_EDITOR_WIDTH = 150
+_MIN_EDITOR_WIDTH = 130
 
 
 class Field:
@@ -149,6 +149,8 @@ class NumberField(Field):
         The arrow keys and the wheel go on counting.
         """
         self._spin.setSuffix("")
+        # napari's own style asks for 90 px, whatever width is set.
+        self._spin.setStyleSheet("QAbstractSpinBox { min-width: 0px; padding: 1px 4px; }")
         self._spin.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self._spin.setAlignment(Qt.AlignmentFlag.AlignRight)
         if self.info.kind == "float":

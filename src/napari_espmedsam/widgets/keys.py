@@ -21,6 +21,7 @@ from napari_espmedsam.widgets.rows import new_note, tight
 
 VIEWER = "Anywhere in the viewer while the dock is open"
 PROMPTS = "While a layer of the prompts is selected"
+_NARROW = 250  # px: what a dock of 320 px leaves to a text
 
 
 @dataclass(frozen=True)
@@ -160,3 +161,8 @@ class KeysPart(QCollapsible):
         self.addWidget(self.note)
         self.setToolTip("The keys of this plugin.")
         tight(self)
+
+    def expand(self, animate: bool = True) -> None:
+        """Unfold, as high as the text is where the dock is at its narrowest."""
+        self.note.setMinimumHeight(self.note.heightForWidth(_NARROW))
+        super().expand(animate)

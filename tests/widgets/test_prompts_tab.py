@@ -366,11 +366,13 @@ def test_two_viewers_share_nothing(open_tab, show, click, idle) -> None:
     assert two.studio is None
     show(two)
     before = two.studio.layers.labels.layer.data.copy()
+    assert before.any()
     one.controls.fields["threshold"].value = 0.9
-    one.studio.session.edit(0, one.studio.session.canvas.cells_of(0, 0, *SHAPE), 0)
+    session = one.studio.session
+    session.edit(session.visible, session.canvas.cells_of(0, 0, *SHAPE), 0)
     idle(one.studio)
     idle(two.studio)
-    assert not one.studio.layers.labels.layer.data[0].any()
+    assert not one.studio.layers.labels.layer.data.any()
     np.testing.assert_array_equal(two.studio.layers.labels.layer.data, before)
     assert two.controls.fields["threshold"].value is None
     assert not two.undo_button.isEnabled()
@@ -386,7 +388,8 @@ def test_renaming_layers_of_a_session_is_harmless(open_tab, show, idle) -> None:
     tab.controls.fields["min_size"].value = 3
     tab.studio.set("modality", "far")
     idle(tab.studio)
-    assert tab.studio.layers.labels.layer.data[0].any()
+    assert tab.studio.session.settings.modality == "far"
+    assert tab.studio.layers.labels.layer.data.any()
     assert len(viewer.layers) == 4
     tab.hide_prompts()
     assert len(viewer.layers) == 2

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QObject, QThreadPool
+from napari.components import ViewerModel
+from qtpy.QtCore import QThreadPool
 
 from napari_espmedsam.widgets.dock import Dock
 from napari_espmedsam.widgets.kept_model import KeptModel
+from napari_espmedsam.widgets.segment import SegmentWidget
 
 
 def _start(open_widget: Any, fake: Any, qtbot: Any) -> tuple[Any, Any]:
@@ -106,13 +108,14 @@ def test_napari_ends_cleanly_while_a_run_goes_on(tmp_path: Any) -> None:
 @pytest.mark.parametrize("when", ["idle", "running"])
 @pytest.mark.parametrize("how", ["the dock closes", "the widget is deleted"])
 def test_closing_gives_the_memory_of_the_model_back(
-    bare_widget, fake, finish, qtbot, monkeypatch, when: str, how: str
+    qtbot, weights, fake, finish, monkeypatch, when: str, how: str
 ) -> None:
     freed: list[str] = []
     monkeypatch.setattr("napari_espmedsam.inference.device.free_memory", freed.append)
-    viewer, widget = bare_widget
-    fake.device = SimpleNamespace(device="cuda:0", reason="a test")
+    viewer, fake.device = ViewerModel(), SimpleNamespace(device="cuda:0", reason="a test")
     viewer.add_image(np.ones((32, 40), np.uint8))
+    widget = SegmentWidget(viewer, loader=fake.load)
+    kept = widget._model
     widget.run()
     finish(widget)
     assert freed == []
@@ -125,14 +128,12 @@ def test_closing_gives_the_memory_of_the_model_back(
         assert freed == ([] if when == "running" else ["cuda:0"]), "a tile is being computed"
         fake.let(9)
         finish(widget)
-        assert widget._model.take(widget._model) is None
-    else:
-        kept = widget._model
-        QObject.deleteLater(widget)
-        qtbot.waitUntil(lambda: bool(freed))
-        fake.let(9)
-        assert kept.take(kept) is None
-    assert freed == ["cuda:0"]
+        assert freed == ["cuda:0"]
+    widget.deleteLater()
+    qtbot.waitUntil(lambda: freed == ["cuda:0"])
+    fake.let(9)
+    assert QThreadPool.globalInstance().waitForDone(10_000)
+    assert kept._kept is None
 
 
 class _Model:

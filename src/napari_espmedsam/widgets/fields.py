@@ -143,14 +143,16 @@ class NumberField(Field):
         """Call ``slot`` whenever the number changes."""
         self._spin.valueChanged.connect(slot)
 
-    def set_short(self) -> None:
+    def set_short(self, width: int) -> None:
         """Show at most two decimals, no unit (the tooltip has it) and no buttons: beside a slider.
 
+        `width` is in px, without the space around the number.
         The arrow keys and the wheel go on counting.
         """
         self._spin.setSuffix("")
         # napari's own style asks for 90 px, whatever width is set.
-        self._spin.setStyleSheet("QAbstractSpinBox { min-width: 0px; padding: 1px 4px; }")
+        room = f"min-width: {width}px; max-width: {width}px; padding: 1px 4px;"
+        self._spin.setStyleSheet(f"QAbstractSpinBox {{ {room} }}")
         self._spin.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self._spin.setAlignment(Qt.AlignmentFlag.AlignRight)
         if self.info.kind == "float":

@@ -106,10 +106,13 @@ class SegmentForm(QWidget):
         self.licence.setToolTip("Licence of the model's weights. That of the code is another.")
         self.scope = QComboBox()
         self.scope.addItems([_ALL_PLANES, _THIS_PLANE])
+        self.scope.setToolTip("Segment every plane of the stack, or the one on the screen.")
+        self.image.setToolTip("The image layer to segment.")
         self.fields = {
             name: _make_field(info) for name, info in options.items() if name not in _OWN_EDITORS
         }
         self._more = QCollapsible(_MORE, self, expandedIcon="▾", collapsedIcon="▸")
+        self._more.setToolTip("Settings that are seldom needed.")
         self._rows = _lay_out(self, options, self._more)
         self._connect()
         self._on_model()

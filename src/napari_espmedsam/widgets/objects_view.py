@@ -56,6 +56,7 @@ class ObjectsView(QTableView):
         self._model = model
         self._silent = False
         self.setModel(model)
+        self.setToolTip("Choose a row to go to its object; click a heading to sort.")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setShowGrid(False)
@@ -191,6 +192,8 @@ class LinkPart(QCollapsible):
         self.wanted.emit(along, self.overlap.value(), tracks)
 
     def _lay_out(self) -> None:
+        self.setToolTip("Give one number to each object through the planes of a stack.")
+        self.along.setToolTip("The axes along which objects are linked.")
         self.overlap.setRange(0.0, 1.0)
         self.overlap.setSingleStep(0.05)
         self.overlap.setValue(MIN_OVERLAP)

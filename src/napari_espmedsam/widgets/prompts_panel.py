@@ -138,6 +138,7 @@ class PromptsPanel(QWidget):
         )
         self.region.addItems(list(CHOICES))
         self.region.setToolTip("The part of each plane to work on.")
+        self.hint_button.setToolTip("Do what the sentence above offers.")
         self.hint.setVisible(False)
         self.hint_button.setVisible(False)
         for tool, button in self.tool_buttons.items():

@@ -78,18 +78,23 @@ def test_a_dock_that_nobody_sees_has_no_keys(open_dock: Any, qtbot: Any) -> None
     window = viewer.window._qt_window
     window.show()
     qtbot.waitUntil(dock.isVisible)
-    viewer_keys = [each.key for each in KEYS if each.where == VIEWER]
-    assert [str(key) for key in viewer.keymap] == viewer_keys
+    ours = {each.key.replace("-", "+") for each in KEYS if each.where == VIEWER}
+    assert _keys(viewer) == ours
     dock.tabs.setCurrentWidget(dock.objects)
     dock.tabs.setCurrentWidget(dock.segment)
-    assert [str(key) for key in viewer.keymap] == viewer_keys, "the review goes on"
+    assert _keys(viewer) == ours, "the review goes on"
     holder.hide()
-    assert [str(key) for key in viewer.keymap] == ["N"]
+    assert _keys(viewer) == {"N"}
     viewer.keymap[next(iter(viewer.keymap))](viewer)
     assert mine == [viewer]
     holder.show()
-    qtbot.waitUntil(lambda: [str(key) for key in viewer.keymap] == viewer_keys)
+    qtbot.waitUntil(lambda: _keys(viewer) == ours)
     window.hide()
+
+
+def _keys(viewer: Any) -> set[str]:
+    """Return the keys that are bound on a viewer."""
+    return {str(key) for key in viewer.keymap}
 
 
 def test_each_control_says_what_it_does(open_dock: Any) -> None:

@@ -9,6 +9,7 @@ Opens napari with the sample images, runs the widget as a user would and writes
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="weight file instead of the bundled one")
     model = parser.parse_args().model
     FOLDER.mkdir(exist_ok=True)
+    os.environ["NAPARI_ESPMEDSAM_SETTINGS"] = ""  # the pictures show the defaults
     viewer = napari.Viewer(show=False)
     viewer.show()
     viewer.window.resize(1360, 860)

@@ -35,6 +35,12 @@ def _seed_everything() -> None:
     np.random.seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let neither a test nor a process that it starts see or write the user's settings."""
+    monkeypatch.setenv("NAPARI_ESPMEDSAM_SETTINGS", "")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Return a generator with a fixed seed."""

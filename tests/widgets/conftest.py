@@ -189,8 +189,14 @@ def finish(qtbot: Any) -> Callable[[SegmentWidget], None]:
 
 
 @pytest.fixture
-def segmenter() -> Any:
+def segmenter(make_segmenter: Callable[..., Any]) -> Any:
     """Return a model: foreground is brighter than a half and in a prompt cell that is on."""
+    return make_segmenter()
+
+
+@pytest.fixture
+def make_segmenter() -> Callable[..., Any]:
+    """Return a function that makes a model whose foreground is brighter than a level."""
     import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
@@ -203,12 +209,13 @@ def segmenter() -> Any:
         prompt_kind = "grid"
         modalities = ("near", "far")
 
-        def __init__(self) -> None:
+        def __init__(self, level: float) -> None:
             super().__init__()
+            self.level = level
             self.gain = nn.Parameter(torch.tensor(20.0))
 
         def extract(self, images: Tensor, modality: Tensor, unnormalised: Any = None) -> Features:
-            logits = self.gain * (F.avg_pool2d(images.mean(1, keepdim=True), 4) - 0.5)
+            logits = self.gain * (F.avg_pool2d(images.mean(1, keepdim=True), 4) - self.level)
             return Features(logits, F.max_pool2d(logits, 8))
 
         def decode_features(
@@ -229,7 +236,11 @@ def segmenter() -> Any:
         inputs=dict.fromkeys(GateModel.modalities, spec),
         licence="Apache-2.0",
     )
-    return Segmenter(GateModel(), header, "ab" * 32, device="cpu")
+
+    def make(level: float = 0.5) -> Any:
+        return Segmenter(GateModel(level), header, "ab" * 32, device="cpu")
+
+    return make
 
 
 @pytest.fixture

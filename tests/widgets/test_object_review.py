@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 
 import pytest
 from napari.components import ViewerModel
 
-from napari_espmedsam.widgets.keys import KeyAction, ViewerKeys, describe_keys
+from napari_espmedsam.widgets.keys import KEYS, KeyAction, ViewerKeys, describe_keys
 from napari_espmedsam.widgets.review import ReviewList
 
 
@@ -90,7 +91,7 @@ def test_keys_are_given_back() -> None:
     viewer.bind_key("N", before.append)
     keys = ViewerKeys(viewer)
     for _ in range(2):  # binding twice must not lose what was there first
-        keys.bind([KeyAction("N", "Next", counter.add), KeyAction("Shift-N", "Back", counter.add)])
+        keys.bind([KeyAction("N", counter.add), KeyAction("Shift-N", counter.add)])
     assert keys.bound == ("N", "Shift-N")
     _press(viewer, "N")
     _press(viewer, "Shift-N")
@@ -105,7 +106,7 @@ def test_keys_are_given_back() -> None:
 def test_a_key_that_somebody_else_took_stays_theirs() -> None:
     viewer, counter = ViewerModel(), _Counter()
     keys = ViewerKeys(viewer)
-    keys.bind([KeyAction("N", "Next", counter.add)])
+    keys.bind([KeyAction("N", counter.add)])
     theirs = []
     viewer.bind_key("N", theirs.append, overwrite=True)
     keys.release()
@@ -115,7 +116,7 @@ def test_a_key_that_somebody_else_took_stays_theirs() -> None:
 
 def test_a_viewer_keeps_nothing_alive_by_its_keys() -> None:
     viewer, counter = ViewerModel(), _Counter()
-    ViewerKeys(viewer).bind([KeyAction("N", "Next", counter.add)])
+    ViewerKeys(viewer).bind([KeyAction("N", counter.add)])
     left = weakref.ref(counter)
     del counter
     gc.collect()
@@ -124,6 +125,21 @@ def test_a_viewer_keeps_nothing_alive_by_its_keys() -> None:
 
 
 def test_the_list_of_keys_says_what_each_does() -> None:
-    text = describe_keys([KeyAction("Shift-N", "Back", _Counter().add)])
-    assert "Shift-N" in text
-    assert "Back" in text
+    text = describe_keys("linux")
+    assert text.count("<tr>") == len(KEYS)
+    for each in KEYS:
+        assert f"<b>{each.key}</b>" in text
+        assert each.text in text
+        assert each.where in text
+    assert "<b>Cmd-Z</b>" in describe_keys("darwin")
+
+
+def test_no_key_and_no_action_is_given_twice() -> None:
+    assert len({each.key for each in KEYS}) == len({each.name for each in KEYS}) == len(KEYS)
+
+
+def test_the_documentation_lists_the_same_keys() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    table = text.split("| key |", 1)[1].split("\n\n")[0].splitlines()[2:]
+    rows = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in table]
+    assert rows == [(each.key, each.text, each.where) for each in KEYS]

@@ -455,7 +455,7 @@ def test_keys_are_there_while_the_tab_is_open(viewer, open_tab) -> None:
     tab.hide()  # another tab of the dock is in front: the review goes on
     {str(key): slot for key, slot in viewer.keymap.items()}["N"](viewer)
     assert layer.selected_label == 2
-    assert "Shift-N" in tab._keys_note.text()
+    assert "Shift-N" in tab.keys_part.note.text()
     tab.set_open(False)
     assert [str(key) for key in viewer.keymap] == ["N"]
     next(iter(viewer.keymap.values()))(viewer)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -356,6 +358,61 @@ def test_closing_while_the_model_is_loaded(open_tab, click, qtbot, segmenter) ->
     go_on.set()
     qtbot.waitUntil(lambda: not _threads())
     assert len(viewer.layers) == 1
+
+
+def test_two_viewers_share_nothing(open_tab, show, click, idle) -> None:
+    (_, one), (_, two) = open_tab(), open_tab()
+    show(one)
+    assert two.studio is None
+    show(two)
+    before = two.studio.layers.labels.layer.data.copy()
+    assert before.any()
+    one.controls.fields["threshold"].value = 0.9
+    session = one.studio.session
+    session.edit(session.visible, session.canvas.cells_of(0, 0, *SHAPE), 0)
+    idle(one.studio)
+    idle(two.studio)
+    assert not one.studio.layers.labels.layer.data.any()
+    np.testing.assert_array_equal(two.studio.layers.labels.layer.data, before)
+    assert two.controls.fields["threshold"].value is None
+    assert not two.undo_button.isEnabled()
+    click(one.show_button)
+    assert two.studio.session is not None
+
+
+def test_renaming_layers_of_a_session_is_harmless(open_tab, show, idle) -> None:
+    viewer, tab = open_tab()
+    show(tab)
+    for number, layer in enumerate(list(viewer.layers)):
+        layer.name = f"renamed {number}"
+    tab.controls.fields["min_size"].value = 3
+    tab.studio.set("modality", "far")
+    idle(tab.studio)
+    assert tab.studio.session.settings.modality == "far"
+    assert tab.studio.layers.labels.layer.data.any()
+    assert len(viewer.layers) == 4
+    tab.hide_prompts()
+    assert len(viewer.layers) == 2
+
+
+def test_closing_lets_go_of_the_model(open_tab, show, qtbot, make_segmenter) -> None:
+    models: list[weakref.ref[Any]] = []
+
+    def load(_request: Any) -> Any:
+        model = make_segmenter()
+        models.append(weakref.ref(model))
+        return model
+
+    _viewer, tab = open_tab(load=load)
+    show(tab)
+    assert models[0]() is not None
+    tab.close_session()
+
+    def is_free() -> bool:
+        gc.collect()
+        return models[0]() is None
+
+    qtbot.waitUntil(is_free, timeout=10_000)
 
 
 def test_it_fits_a_narrow_dock(open_tab, show) -> None:

@@ -6,12 +6,17 @@ import gc
 import subprocess
 import sys
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import QThreadPool
 
 from napari_espmedsam.widgets.dock import Dock
+from napari_espmedsam.widgets.kept_model import KeptModel
+from napari_espmedsam.widgets.segment import SegmentWidget
 
 
 def _start(open_widget: Any, fake: Any, qtbot: Any) -> tuple[Any, Any]:
@@ -98,3 +103,53 @@ def test_napari_ends_cleanly_while_a_run_goes_on(tmp_path: Any) -> None:
     assert done.stdout.split() == ["False", "ZYX", "nuclei", "stack", "closed"]
     for word in ("QThread", "Traceback", "deleted"):
         assert word not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("when", ["idle", "running"])
+@pytest.mark.parametrize("how", ["the dock closes", "the widget is deleted"])
+def test_closing_gives_the_memory_of_the_model_back(
+    qtbot, weights, fake, finish, monkeypatch, when: str, how: str
+) -> None:
+    freed: list[str] = []
+    monkeypatch.setattr("napari_espmedsam.inference.device.free_memory", freed.append)
+    viewer, fake.device = ViewerModel(), SimpleNamespace(device="cuda:0", reason="a test")
+    viewer.add_image(np.ones((32, 40), np.uint8))
+    widget = SegmentWidget(viewer, loader=fake.load)
+    kept = widget._model
+    widget.run()
+    finish(widget)
+    assert freed == []
+    if when == "running":
+        fake.hold()
+        widget.run()
+        qtbot.waitUntil(lambda: fake.tiles_started == 3)
+    if how == "the dock closes":
+        widget.release()
+        assert freed == ([] if when == "running" else ["cuda:0"]), "a tile is being computed"
+        fake.let(9)
+        finish(widget)
+        assert freed == ["cuda:0"]
+    widget.deleteLater()
+    qtbot.waitUntil(lambda: freed == ["cuda:0"])
+    fake.let(9)
+    assert QThreadPool.globalInstance().waitForDone(10_000)
+    assert kept._kept is None
+
+
+class _Model:
+    device = SimpleNamespace(device="cpu", reason="a test")
+
+
+def test_a_model_is_kept_until_another_is_wanted() -> None:
+    kept, one, two = KeptModel(), _Model(), _Model()
+    assert kept.take("one") is None
+    kept.keep("one", one)
+    assert kept.take("one") is one
+    left, one = weakref.ref(one), None
+    assert kept.take("two") is None
+    gc.collect()
+    assert left() is None, "two models at a time"
+    kept.keep("two", two)
+    kept.release()
+    kept.release()
+    assert kept.take("two") is None

@@ -332,3 +332,19 @@ def test_removing_the_image_during_a_run_is_harmless(bare_widget, finish, fake, 
     finish(widget)
     assert _planes(viewer) == 4
     assert not widget.run_button.isEnabled()
+
+
+def test_renaming_layers_during_a_run_is_harmless(bare_widget, finish, fake, qtbot) -> None:
+    viewer, widget = bare_widget
+    image = viewer.add_image(_stack(), name="cells")
+    fake.hold()
+    widget.run()
+    fake.let(2)
+    qtbot.waitUntil(lambda: NAME in viewer.layers)
+    result = viewer.layers[NAME]
+    image.name, result.name = "other", "mine"
+    fake.let(99)
+    finish(widget)
+    assert [layer.name for layer in viewer.layers] == ["other", "mine"]
+    assert (result.data.reshape(4, -1).max(axis=1) > 0).all()
+    assert widget.status.text().startswith("Done: 4 planes")

@@ -59,6 +59,11 @@ class SessionState:
         return self._document.plan.canvas
 
     @property
+    def region(self) -> Region | None:
+        """Part of each plane that is worked on; None for all of it."""
+        return self._source.region
+
+    @property
     def offset(self) -> tuple[int, int]:
         """Row and column of the image where the region begins."""
         return self._source.offset

@@ -18,6 +18,8 @@ class Background(QObject):
     ----------
     parent
         Qt parent; the thread ends with it.
+    at_exit
+        Frees what the jobs were using, in the thread, when it ends.
 
     Attributes
     ----------
@@ -33,8 +35,9 @@ class Background(QObject):
     failed = Signal(object, object)
     step = Signal(object, object)
 
-    def __init__(self, parent: QObject) -> None:
+    def __init__(self, parent: QObject, at_exit: Callable[[], None] | None = None) -> None:
         super().__init__(parent)
+        self._at_exit = at_exit
         self._engine: Engine | None = None
         self._mail: _Mail | None = None
         self._heard = 0
@@ -57,7 +60,7 @@ class Background(QObject):
             self._mail = _Mail()
             self._mail.arrived.connect(self._on_mail)
             self._heard = 0
-            self._engine = Engine(self._mail.post, name="espmedsam-objects")
+            self._engine = Engine(self._mail.post, at_exit=self._at_exit, name="espmedsam-objects")
             self.destroyed.connect(partial(_close, self._engine))
         self._engine.submit(key, work)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import QEvent
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_espmedsam.widgets.memory import Memory
 from napari_espmedsam.widgets.objects_tab import ObjectsTab
 from napari_espmedsam.widgets.prompts_tab import PromptsTab
 from napari_espmedsam.widgets.segment import SegmentWidget
@@ -18,8 +20,8 @@ from napari_espmedsam.widgets.worker import Loader, load_segmenter
 class Dock(QWidget):
     """The tabs of one viewer. Two viewers have one each and share nothing.
 
-    Closing the dock stops what goes on and gives the viewer its keys back; opening it again goes
-    on where it was.
+    Closing the dock stops what goes on, lets go of the models, and gives the viewer its keys back;
+    opening it again goes on where it was.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ class Dock(QWidget):
         Where the model looks, to be corrected live.
     objects : ObjectsTab
         What was found.
+    memory : Memory
+        Brings the settings of the form back next time.
     """
 
     def __init__(self, napari_viewer: Any, *, loader: Loader = load_segmenter) -> None:
@@ -52,12 +56,15 @@ class Dock(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.tabs)
         self.segment.done.connect(self.objects.show_layer)
+        self.prompts.tuned.connect(self._on_tuned)
+        self.memory = Memory(self.segment.form)
 
     def event(self, event: QEvent | None) -> bool:
         """Stop everything when the dock that holds the tabs is closed."""
         done = super().event(event)
         if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
-            self.segment.cancel()
+            self.memory.save()
+            self.segment.release()
             self.prompts.close_session()
             self.objects.set_open(False)
         return done
@@ -66,3 +73,16 @@ class Dock(QWidget):
         """Go on after the dock was opened or shown again."""
         super().showEvent(event)
         self.objects.set_open(True)
+        self.objects.set_keys(True)
+
+    def hideEvent(self, event: QHideEvent | None) -> None:  # noqa: N802 (Qt's name)
+        """Give the keys back while another dock lies in front, and write settings down."""
+        super().hideEvent(event)
+        self.memory.save()
+        if event is not None and not event.spontaneous():  # not if the window is minimised
+            self.objects.set_keys(False)
+
+    def _on_tuned(self, settings: Mapping[str, Any]) -> None:
+        """Keep in the form what was found out live: for the next run and the next session."""
+        if not self.segment.is_running:  # until its end the form shows what is computed
+            self.segment.form.take(settings)

@@ -6,6 +6,7 @@ Nothing about an option is written here: caption, tooltip, range, unit and choic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_espmedsam.inference.options import OptionInfo
 
 # Wider choices than these make napari's side panel grow.
-_MIN_EDITOR_WIDTH = 150
+_MIN_EDITOR_WIDTH = 130
 
 
 class Field:
@@ -58,6 +59,11 @@ class Field:
     @value.setter
     def value(self, value: Any) -> None:
         raise NotImplementedError
+
+    @property
+    def kept(self) -> Any:
+        """Value that holds again when the editor is turned on, and else :attr:`value`."""
+        return self.value
 
     def on_change(self, slot: Callable[..., object]) -> None:
         """Call ``slot`` whenever the value changes.
@@ -115,6 +121,13 @@ class NumberField(Field):
         else:
             self._kept = number
 
+    @property
+    def kept(self) -> Any:
+        """Number that holds again when the editor is turned on; None at the word."""
+        if self._kept is None:
+            return self.value
+        return _number(self.info, self._kept) or None
+
     def set_unused(self, reason: str) -> None:
         """Turn an optional number off and say why, or on again with the number that it had."""
         super().set_unused(reason)
@@ -130,16 +143,26 @@ class NumberField(Field):
         """Call ``slot`` whenever the number changes."""
         self._spin.valueChanged.connect(slot)
 
-    def set_short(self) -> None:
-        """Show at most two decimals and no unit, which the tooltip has: for narrow places."""
+    def set_short(self, width: int) -> None:
+        """Show at most two decimals, no unit (the tooltip has it) and no buttons: beside a slider.
+
+        `width` is in px, without the space around the number.
+        The arrow keys and the wheel go on counting.
+        """
         self._spin.setSuffix("")
+        # napari's own style asks for 90 px, whatever width is set.
+        room = f"min-width: {width}px; max-width: {width}px; padding: 1px 4px;"
+        self._spin.setStyleSheet(f"QAbstractSpinBox {{ {room} }}")
+        self._spin.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+        self._spin.setAlignment(Qt.AlignmentFlag.AlignRight)
         if self.info.kind == "float":
             self._spin.setDecimals(2)
 
     def set_word(self, word: str) -> None:
-        """Set the word that stands for None, e.g. ``"as trained"``."""
+        """Set the word that stands for None, e.g. ``"as trained"``; without None there is none."""
         self._word = word
-        self._spin.setSpecialValueText(word)
+        if self.info.optional:
+            self._spin.setSpecialValueText(word)
 
 
 class ChoiceField(Field):
@@ -231,9 +254,11 @@ def _is_fraction(info: OptionInfo) -> bool:
 
 
 def _decimals(info: OptionInfo) -> int:
-    if _is_fraction(info):
+    """Return as many as tell the least number, which for a size in micrometres is many."""
+    least = info.minimum or 0
+    if _is_fraction(info) or least <= 0:
         return 2
-    return 1 if (info.minimum or 0) >= 1 else 4
+    return 1 if least >= 1 else min(2 - math.floor(math.log10(least)), 4)
 
 
 def _step(info: OptionInfo) -> float | int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +35,7 @@ from napari_espmedsam.widgets.layers import (
     plane_at,
 )
 from napari_espmedsam.widgets.pickers import ImagePicker, ModelPicker
-from napari_espmedsam.widgets.rows import Rows, form_layout, new_note
+from napari_espmedsam.widgets.rows import Rows, form_layout, new_note, tight
 
 _OWN_EDITORS = ("checkpoint", "modality", "planes", "channel", "axes", "rgb")
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -43,6 +44,7 @@ _WORDS = {"diameter": "as trained", "pixel_size": "as trained", "scale": "as tra
 _COUNTED = {"T": "time points", "Z": "Z planes", "C": "channels"}
 _THIS_PLANE, _ALL_PLANES = "this plane", "all planes"
 _LEAST_WIDTH = 250  # px: the whole dock then fits into 320
+_MORE = "More settings"
 _COLOURS = -1  # data of the channel box that means: all three as the colours of one picture
 
 
@@ -104,10 +106,14 @@ class SegmentForm(QWidget):
         self.licence.setToolTip("Licence of the model's weights. That of the code is another.")
         self.scope = QComboBox()
         self.scope.addItems([_ALL_PLANES, _THIS_PLANE])
+        self.scope.setToolTip("Segment every plane of the stack, or the one on the screen.")
+        self.image.setToolTip("The image layer to segment.")
         self.fields = {
             name: _make_field(info) for name, info in options.items() if name not in _OWN_EDITORS
         }
-        self._rows = _lay_out(self, options)
+        self._more = QCollapsible(_MORE, self, expandedIcon="▾", collapsedIcon="▸")
+        self._more.setToolTip("Settings that are seldom needed.")
+        self._rows = _lay_out(self, options, self._more)
         self._connect()
         self._on_model()
         self._on_image()
@@ -119,10 +125,34 @@ class SegmentForm(QWidget):
         self._wanted_modality = ""
         self.model.checkpoint = SegmentRequest().checkpoint
         self.modality.setCurrentIndex(0)
+        self._wanted_modality = ""  # the first one is no choice of the user's
         self.scope.setCurrentText(_ALL_PLANES)
         self._guess_axes()
         self.channel.setCurrentIndex(0)
         self.changed.emit()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What does not belong to one image: values by the names of ``request_options``.
+
+        A value is here also while the modality has no use for it.
+        """
+        values = {name: field.kept for name, field in self.fields.items()}
+        modality = self._wanted_modality or None
+        return {"checkpoint": self.model.checkpoint, "modality": modality, **values}
+
+    def take(self, settings: Mapping[str, Any]) -> None:
+        """Set some of :attr:`settings`. What is not offered here any more stays as it is."""
+        checkpoint = settings.get("checkpoint")
+        if checkpoint is not None:
+            self.model.choose(checkpoint)
+        if settings.get("modality"):
+            self._wanted_modality = settings["modality"]
+            self._on_model()
+        for name in self.fields.keys() & settings.keys():
+            with suppress(ValueError):  # a device that another machine has
+                self.fields[name].value = settings[name]
+        self._on_change()
 
     def prepare(self) -> Prepared:
         """Resolve and check everything that a run needs; no pixel is read.
@@ -204,7 +234,16 @@ class SegmentForm(QWidget):
     def _on_change(self, _value: Any = None) -> None:
         neck = self.fields["split_neck"]
         neck.editor.setEnabled(self.fields["output"].value == "split")
+        self._count_hidden()
         self.changed.emit()
+
+    def _count_hidden(self) -> None:
+        """Say how many settings of the folded part are not the defaults: nobody sees them."""
+        hidden = [field for field in self.fields.values() if field.info.advanced]
+        count = sum(field.value != field.info.default for field in hidden)
+        text = f"{_MORE} ({count} changed)" if count else _MORE
+        if self._more.text() != text:
+            self._more.setText(text)
 
     def _on_slider(self, _event: Any = None) -> None:
         if self.scope.currentText() == _THIS_PLANE:
@@ -340,7 +379,7 @@ def _make_field(info: OptionInfo) -> Field:
     return number
 
 
-def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> Rows:
+def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo], part: QCollapsible) -> Rows:
     """Put the editors into rows; what an option calls advanced goes into a folded part."""
     layout = QVBoxLayout(form)
     layout.setContentsMargins(0, 0, 4, 0)
@@ -372,12 +411,8 @@ def _lay_out(form: SegmentForm, options: Mapping[str, OptionInfo]) -> Rows:
             more.addRow(field.label, field.editor)
         else:
             rows.add(field.label, field.editor)
-    part = QCollapsible("More settings", form, expandedIcon="▾", collapsedIcon="▸")
     part.addWidget(folded)
     part.setMinimumWidth(_LEAST_WIDTH)  # it asks for the width of its longest caption otherwise
-    inner = part.layout()
-    if inner is not None:
-        inner.setContentsMargins(0, 4, 0, 0)
-    layout.addWidget(part)
+    layout.addWidget(tight(part))
     layout.addStretch()
     return rows

@@ -1,4 +1,4 @@
-"""Keys of a viewer that are ours for as long as the dock is open.
+"""Keys that are ours for as long as the dock is open: the one table of them, and their binding.
 
 napari asks the selected layer for a key first and the viewer last, so a key that a layer uses
 itself (``M`` or ``1`` on labels) never gets here.
@@ -6,6 +6,7 @@ itself (``M`` or ``1`` on labels) never gets here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,25 +15,66 @@ from weakref import WeakMethod
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QShortcut, QWidget  # type: ignore[attr-defined]
+from superqt import QCollapsible
+
+from napari_espmedsam.widgets.rows import new_note, tight
+
+VIEWER = "Anywhere in the viewer while the dock is open"
+PROMPTS = "While a layer of the prompts is selected"
+_NARROW = 250  # px: what a dock of 320 px leaves to a text
 
 
-@dataclass(frozen=True, eq=False)
-class KeyAction:
+@dataclass(frozen=True)
+class Key:
     """A key and what it does.
 
     Attributes
     ----------
+    name : str
+        What the code calls it.
     key : str
-        As napari writes it, e.g. ``"Shift-N"``.
+        As napari writes it, e.g. ``"Shift-N"``; Ctrl is Cmd on a Mac.
     text : str
         What it does, for the list of keys.
+    where : str
+        Where it works: :data:`VIEWER` or :data:`PROMPTS`.
+    """
+
+    name: str
+    key: str
+    text: str
+    where: str
+
+
+KEYS = (
+    Key("next", "N", "Next object of the review", VIEWER),
+    Key("previous", "Shift-N", "Object before", VIEWER),
+    Key("lock", "K", "Lock or unlock the selected objects", VIEWER),
+    Key("undo", "Ctrl-Z", "Take back the last step", PROMPTS),
+    Key("redo", "Ctrl-Shift-Z", "Do it again", PROMPTS),
+)
+"""All keys of the plugin. What is bound, listed in the dock and documented comes from here."""
+
+
+def key_of(name: str) -> str:
+    """Return the key of an action of :data:`KEYS`."""
+    return next(each.key for each in KEYS if each.name == name)
+
+
+@dataclass(frozen=True, eq=False)
+class KeyAction:
+    """A key and what is called.
+
+    Attributes
+    ----------
+    key : str
+        As napari writes it.
     slot : callable
         A bound method without arguments. Only a weak reference is handed to the viewer, which
         lives longer than a dock.
     """
 
     key: str
-    text: str
     slot: Callable[[], object]
 
 
@@ -92,10 +134,35 @@ def add_shortcuts(widget: QWidget, actions: Sequence[KeyAction]) -> None:
         shortcut.activated.connect(action.slot)
 
 
-def describe_keys(actions: Sequence[KeyAction]) -> str:
-    """Return a list of keys as rich text, one row for each."""
-    rows = "".join(
-        f"<tr><td><b>{action.key}</b>&nbsp;&nbsp;</td><td>{action.text}</td></tr>"
-        for action in actions
+def describe_keys(platform: str = sys.platform) -> str:
+    """Return the list of all keys as rich text."""
+    return "".join(
+        f"<p>{where}:</p><table>{_rows(where, platform)}</table>"
+        for where in dict.fromkeys(each.where for each in KEYS)
     )
-    return f"<table>{rows}</table>"
+
+
+def _rows(where: str, platform: str) -> str:
+    ctrl = "Cmd" if platform == "darwin" else "Ctrl"
+    return "".join(
+        f"<tr><td><b>{each.key.replace('Ctrl', ctrl)}</b>&nbsp;&nbsp;</td><td>{each.text}</td></tr>"
+        for each in KEYS
+        if each.where == where
+    )
+
+
+class KeysPart(QCollapsible):
+    """A folded list of all keys."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Keys", parent, expandedIcon="▾", collapsedIcon="▸")
+        self.note = new_note()
+        self.note.setText(describe_keys())
+        self.addWidget(self.note)
+        self.setToolTip("The keys of this plugin.")
+        tight(self)
+
+    def expand(self, animate: bool = True) -> None:
+        """Unfold, as high as the text is where the dock is at its narrowest."""
+        self.note.setMinimumHeight(self.note.heightForWidth(_NARROW))
+        super().expand(animate)

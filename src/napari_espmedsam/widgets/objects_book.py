@@ -61,6 +61,10 @@ class ObjectsBook:
         """Set the scores of a plane, see `Scores.set_plane`."""
         self._scores.setdefault(layer, Scores()).set_plane(index, time, scores)
 
+    def forget_scores(self, layer: str) -> None:
+        """Forget the scores of a layer."""
+        self._scores.pop(layer, None)
+
     def set_locks(self, layer: str, ids: Collection[int] | None) -> None:
         """Set which objects of a layer are locked; None where objects cannot be."""
         if ids is None:

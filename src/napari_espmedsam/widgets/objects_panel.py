@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -15,13 +14,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
-from napari_espmedsam.widgets.keys import KeyAction, describe_keys
+from napari_espmedsam.widgets.keys import KeysPart
 from napari_espmedsam.widgets.labels_picker import LabelsPicker
 from napari_espmedsam.widgets.objects_model import ObjectsModel
-from napari_espmedsam.widgets.objects_view import LinkPart, ObjectsView, tight
+from napari_espmedsam.widgets.objects_view import LinkPart, ObjectsView
 from napari_espmedsam.widgets.rows import new_note
+from napari_espmedsam.widgets.score_part import ScorePart
 
 _BAD = "color: #e8a33d;"  # as in the tab "Segment"
 _NO_LOCK = "Objects can be locked while the prompts of their image are shown."
@@ -49,20 +48,16 @@ class ObjectsPanel(QWidget):
         self.previous_button = QPushButton("◀ Previous")
         self.next_button = QPushButton("Next ▶")
         self.lock_button = QPushButton("Lock")
+        self.score_part = ScorePart()
         self.link_part = LinkPart()
         self.save_button = QPushButton("Save table…")
-        self.keys_part = QCollapsible("Keys", self, expandedIcon="▾", collapsedIcon="▸")
-        self._keys_note = new_note()
+        self.keys_part = KeysPart()
         self._lay_out()
 
     def say(self, text: str, *, bad: bool = False) -> None:
         """Say how things are."""
         self.status.setText(text)
         self.status.setStyleSheet(_BAD if bad else "")
-
-    def list_keys(self, actions: Sequence[KeyAction]) -> None:
-        """List the keys."""
-        self._keys_note.setText(describe_keys(actions))
 
     def show_lock(self, *, possible: bool, chosen: bool, locked: bool) -> None:
         """Set what the lock button does.
@@ -95,10 +90,10 @@ class ObjectsPanel(QWidget):
         layout.addWidget(self.view, stretch=1)
         layout.addWidget(self.review_note)
         layout.addLayout(_row(self.previous_button, self.next_button, self.lock_button))
+        layout.addWidget(self.score_part)
         layout.addWidget(self.save_button)
         layout.addWidget(self.link_part)
-        self.keys_part.addWidget(self._keys_note)
-        layout.addWidget(tight(self.keys_part))
+        layout.addWidget(self.keys_part)
         self._explain()
 
     def _explain(self) -> None:

@@ -12,7 +12,7 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_espmedsam.widgets.background import Background
-from napari_espmedsam.widgets.keys import KeyAction, ViewerKeys, add_shortcuts
+from napari_espmedsam.widgets.keys import KeyAction, ViewerKeys, add_shortcuts, key_of
 from napari_espmedsam.widgets.linking import ways_to_link
 from napari_espmedsam.widgets.objects_book import ObjectsBook
 from napari_espmedsam.widgets.objects_features import write_features
@@ -82,11 +82,12 @@ class ObjectsTab(ObjectsPanel):
     @property
     def key_actions(self) -> tuple[KeyAction, ...]:
         """The keys that are bound on the viewer while the dock is open."""
-        return (
-            KeyAction("N", "Next object of the review", self.next_object),
-            KeyAction("Shift-N", "Object before", self.previous_object),
-            KeyAction("K", "Lock or unlock the selected objects", self.toggle_lock),
-        )
+        slots = {
+            "next": self.next_object,
+            "previous": self.previous_object,
+            "lock": self.toggle_lock,
+        }
+        return tuple(KeyAction(key_of(name), slot) for name, slot in slots.items())
 
     def set_open(self, is_open: bool) -> None:
         """Begin, or end everything: keys, watching the layer, and the thread.
@@ -96,14 +97,20 @@ class ObjectsTab(ObjectsPanel):
         if is_open == self._open:
             return
         self._open = is_open
+        self.set_keys(is_open)
         if is_open:
-            self._keys.bind(self.key_actions)
             self._on_picked()
             return
-        self._keys.release()
         self._measurer.close()
         self._background.close()
         self.link_part.set_busy("")
+
+    def set_keys(self, on: bool) -> None:
+        """Take the keys of the viewer, or give them back: nobody sees the dock."""
+        if on:
+            self._keys.bind(self.key_actions)
+        else:
+            self._keys.release()
 
     def show_layer(self, layer: Any) -> None:
         """Choose a labels layer and measure it at once: for a new result."""
@@ -131,6 +138,10 @@ class ObjectsTab(ObjectsPanel):
         at = dict(zip(leading, index, strict=True)).get("T", 0)
         self._book.set_scores(layer.unique_id, index, at, scores)
         self._update(layer)
+
+    def forget_scores(self, layer: Any) -> None:
+        """Forget the scores of a layer; they are shown until the next ones come."""
+        self._book.forget_scores(layer.unique_id)
 
     def set_locked(self, layer: Any, ids: Collection[int] | None) -> None:
         """Set which objects of a layer are locked; None where they cannot be, as at first."""
@@ -206,7 +217,6 @@ class ObjectsTab(ObjectsPanel):
         self.lock_button.clicked.connect(self.toggle_lock)
         self.save_button.clicked.connect(self._ask_path)
         self.link_part.wanted.connect(self.link)
-        self.list_keys(self.key_actions)
         add_shortcuts(self, self.key_actions)
         # The viewer outlives the tab: it must not hold it, and gets its keys back.
         self.destroyed.connect(partial(_release, self._keys))

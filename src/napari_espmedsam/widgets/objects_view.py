@@ -31,7 +31,7 @@ from superqt import QCollapsible
 from napari_espmedsam.inference.linking import MIN_OVERLAP
 from napari_espmedsam.widgets.fields import ignore_wheel
 from napari_espmedsam.widgets.objects_model import ObjectsModel
-from napari_espmedsam.widgets.rows import form_layout
+from napari_espmedsam.widgets.rows import form_layout, tight
 
 _LEAST_ROWS, _USUAL_ROWS = 4, 12
 _SELECT = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
@@ -56,6 +56,7 @@ class ObjectsView(QTableView):
         self._model = model
         self._silent = False
         self.setModel(model)
+        self.setToolTip("Choose a row to go to its object; click a heading to sort.")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setShowGrid(False)
@@ -191,6 +192,8 @@ class LinkPart(QCollapsible):
         self.wanted.emit(along, self.overlap.value(), tracks)
 
     def _lay_out(self) -> None:
+        self.setToolTip("Give one number to each object through the planes of a stack.")
+        self.along.setToolTip("The axes along which objects are linked.")
         self.overlap.setRange(0.0, 1.0)
         self.overlap.setSingleStep(0.05)
         self.overlap.setValue(MIN_OVERLAP)
@@ -212,11 +215,3 @@ class LinkPart(QCollapsible):
         self.addWidget(inside)
         tight(self)
         self.set_busy("")
-
-
-def tight(part: QCollapsible) -> QCollapsible:
-    """Give a folded part the margins of the form."""
-    inner: Any = part.layout()
-    if inner is not None:
-        inner.setContentsMargins(0, 4, 0, 0)
-    return part

@@ -168,6 +168,13 @@ class ModelPicker(QComboBox):
         self.file_added.emit(name)
         self.chosen.emit()
 
+    def choose(self, name: str) -> None:
+        """Choose a model, or add its file; one that is not there any more is passed over."""
+        if self.findData(name) >= 0:
+            self.checkpoint = name
+        elif Path(name).is_file():
+            self.add_file(name)
+
     def set_header(self, name: str, header: CheckpointHeader) -> None:
         """Set what a file says of itself."""
         self._headers[name] = header

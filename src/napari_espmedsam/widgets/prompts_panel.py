@@ -18,10 +18,9 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_espmedsam.widgets.fields import ignore_wheel
-from napari_espmedsam.widgets.keys import KeyAction, describe_keys
+from napari_espmedsam.widgets.keys import KeysPart
 from napari_espmedsam.widgets.live_controls import LiveControls
 from napari_espmedsam.widgets.markers import TOOLS
 from napari_espmedsam.widgets.regions import CHOICES
@@ -66,8 +65,7 @@ class PromptsPanel(QWidget):
         self.confidence = QCheckBox("Show how sure the model is")
         self.save_button = QPushButton("Save prompts…")
         self.load_button = QPushButton("Load prompts…")
-        self.keys_part = QCollapsible("Keys", self, expandedIcon="▾", collapsedIcon="▸")
-        self._keys_note = new_note()
+        self.keys_part = KeysPart()
         self.live_part = QWidget()
         self._explain()
         self._lay_out()
@@ -134,16 +132,13 @@ class PromptsPanel(QWidget):
         for button in (self.run_button, self.stop_button):
             button.setVisible(bool(letters))
 
-    def list_keys(self, actions: Sequence[KeyAction]) -> None:
-        """List the keys."""
-        self._keys_note.setText(describe_keys(actions))
-
     def _explain(self) -> None:
         self.show_button.setToolTip(
             "Show where the model looks by itself, to correct it: the labels follow at once."
         )
         self.region.addItems(list(CHOICES))
         self.region.setToolTip("The part of each plane to work on.")
+        self.hint_button.setToolTip("Do what the sentence above offers.")
         self.hint.setVisible(False)
         self.hint_button.setVisible(False)
         for tool, button in self.tool_buttons.items():
@@ -199,7 +194,6 @@ class PromptsPanel(QWidget):
         live.addWidget(self.controls)
         live.addWidget(self.confidence)
         live.addLayout(_row(self.save_button, self.load_button))
-        self.keys_part.addWidget(self._keys_note)
         layout.addWidget(self.keys_part)
         layout.addStretch()
         outer = QVBoxLayout(self)

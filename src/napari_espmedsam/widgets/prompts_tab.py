@@ -17,7 +17,7 @@ from napari_espmedsam.studio.record_file import SUFFIX, read_record, write_recor
 from napari_espmedsam.widgets.background import Background
 from napari_espmedsam.widgets.bridge import opener
 from napari_espmedsam.widgets.form import Prepared
-from napari_espmedsam.widgets.keys import KeyAction
+from napari_espmedsam.widgets.live_controls import LIVE
 from napari_espmedsam.widgets.prompt_files import PROMPTS_KEY
 from napari_espmedsam.widgets.prompts_panel import PromptsPanel
 from napari_espmedsam.widgets.regions import find_region
@@ -47,10 +47,13 @@ class PromptsTab(PromptsPanel):
         A session is there: its `StudioView`.
     closed : Signal()
         It is over.
+    tuned : Signal(object)
+        The user has changed live settings: a dict of those in `live_controls.LIVE`.
     """
 
     opened = Signal(object)
     closed = Signal()
+    tuned = Signal(object)
 
     def __init__(
         self,
@@ -68,7 +71,6 @@ class PromptsTab(PromptsPanel):
         self._save_to = ""
         self._background = Background(self)
         self._connect()
-        self.list_keys(self._keys())
         self._refresh()
         self.say("Show where the model looks in the chosen image.")
 
@@ -94,6 +96,7 @@ class PromptsTab(PromptsPanel):
         studio.said.connect(self.say)
         studio.suggested.connect(self._on_suggested)
         studio.recorded.connect(self._on_recorded)
+        studio.stepped.connect(self._on_stepped)
         # Queued: layers must not go while napari is in the middle of removing some.
         studio.ended.connect(self._on_ended, Qt.ConnectionType.QueuedConnection)
         studio.bridge.opened.connect(self._on_opened)
@@ -159,7 +162,7 @@ class PromptsTab(PromptsPanel):
         self.modality.activated.connect(self._on_modality)
         self.compare.activated.connect(self._on_compare)
         self.confidence.clicked.connect(self._on_confidence)
-        self.controls.changed.connect(self._on_setting)
+        self.controls.changed.connect(self._on_control)
         self.save_button.clicked.connect(self._ask_save)
         self.load_button.clicked.connect(self._ask_load)
         self._background.done.connect(self._on_done)
@@ -204,6 +207,10 @@ class PromptsTab(PromptsPanel):
         if self._studio is not None:
             self._studio.redo()
 
+    def _on_stepped(self) -> None:
+        if self._studio is not None:
+            self.tuned.emit({name: getattr(self._studio.settings, name) for name in LIVE})
+
     def _on_copy(self, button: QPushButton) -> None:
         if self._studio is not None:
             letter = next(each for each, own in self.copy_buttons.items() if own is button)
@@ -220,6 +227,10 @@ class PromptsTab(PromptsPanel):
     def _on_setting(self, name: str, value: Any) -> None:
         if self._studio is not None:
             self._studio.set(name, value)
+
+    def _on_control(self, name: str, value: Any) -> None:
+        self._on_setting(name, value)
+        self.tuned.emit({name: value})
 
     def _on_modality(self, _index: int) -> None:
         self._on_setting("modality", self.modality.currentText())
@@ -303,12 +314,3 @@ class PromptsTab(PromptsPanel):
         self.show_modalities(header.modalities, modality, studio.layers.side.compared)
         self.show_planes(studio.layers.watch.letters, studio.letters_ahead)
         self.controls.show_settings(settings, header.threshold_for(modality))
-
-    def _keys(self) -> tuple[KeyAction, ...]:
-        """List the keys of the layers of prompts and markers."""
-        return (
-            KeyAction(
-                "Ctrl-Z", "take back the last step (prompts are the selected layer)", self._on_undo
-            ),
-            KeyAction("Ctrl-Shift-Z", "do it again", self._on_redo),
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QCollapsible
 
 
 class Rows:
@@ -43,3 +44,11 @@ def new_note() -> QLabel:
     note = QLabel()
     note.setWordWrap(True)
     return note
+
+
+def tight(part: QCollapsible) -> QCollapsible:
+    """Give a folded part the margins of the form."""
+    inner = part.layout()
+    if inner is not None:
+        inner.setContentsMargins(0, 4, 0, 0)
+    return part

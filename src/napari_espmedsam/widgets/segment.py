@@ -34,6 +34,7 @@ from napari_espmedsam.weights import resolve_checkpoint
 from napari_espmedsam.widgets.activity import ActivityBar
 from napari_espmedsam.widgets.current_run import CurrentRun, count_planes
 from napari_espmedsam.widgets.form import Prepared, SegmentForm
+from napari_espmedsam.widgets.kept_model import KeptModel
 from napari_espmedsam.widgets.layers import level_zero
 from napari_espmedsam.widgets.results import ResultBook, ResultWriter
 from napari_espmedsam.widgets.worker import (
@@ -43,7 +44,6 @@ from napari_espmedsam.widgets.worker import (
     Loader,
     Loading,
     Ready,
-    SegmenterLike,
     load_segmenter,
     read_file,
     run,
@@ -73,13 +73,15 @@ class SegmentWidget(QWidget):
     """
 
     done = Signal(object)
-    _run: CurrentRun | None = None  # Qt may send events before __init__ is through
+    # Qt may send events before __init__ is through.
+    _run: CurrentRun | None = None
+    _is_released = False
 
     def __init__(self, napari_viewer: Any, *, loader: Loader = load_segmenter) -> None:
         super().__init__()
         self._load = loader
+        self._model = KeptModel()
         self._book = ResultBook(napari_viewer)
-        self._segmenter: tuple[Hashable, SegmenterLike] | None = None
         self._stops: list[threading.Event] = []
         self._events: deque[Event | None] = deque()
         self._handling = False
@@ -97,7 +99,7 @@ class SegmentWidget(QWidget):
         self.defaults_button.clicked.connect(self.form.reset)
         napari_viewer.layers.events.removed.connect(self._on_layer_removed)
         # The viewer may take the widget with it. What is connected here must not hold the widget.
-        self.destroyed.connect(partial(_set_all, self._stops))
+        self.destroyed.connect(partial(_end, self._stops, self._model))
         self._show_running(False)
         self._check()
 
@@ -110,16 +112,14 @@ class SegmentWidget(QWidget):
         """Start a run with the settings of the form; does nothing while one is going on."""
         if self._run is not None:
             return
+        self._is_released = False
         try:
             prepared = self.form.prepare()
             key = _model_key(prepared.request)
         except EspMedSamError as error:
             self._show_error(error)
             return
-        kept = self._segmenter[1] if self._segmenter and self._segmenter[0] == key else None
-        if kept is None:
-            self._segmenter = None  # two models at a time may be more than the memory holds
-        job = Job(level_zero(prepared.layer), prepared.request, kept)
+        job = Job(level_zero(prepared.layer), prepared.request, self._model.take(key))
         worker = create_worker(run, job, self._load, _start_thread=False)
         activity = ActivityBar(f"ESP-MedSAM: {prepared.image.name}", self.cancel, self)
         self._run = CurrentRun(job, prepared, self._writer(prepared), key, activity)
@@ -137,11 +137,18 @@ class SegmentWidget(QWidget):
             self.cancel_button.setEnabled(False)
             self._say("Stopping after this tile …")
 
+    def release(self) -> None:
+        """Stop the run and let go of the model; the next run loads it again."""
+        self.cancel()
+        self._is_released = True
+        if self._run is None:
+            self._model.release()
+
     def event(self, event: QEvent | None) -> bool:
         """Stop the run when the dock that holds the widget is closed."""
         done = super().event(event)
         if event is not None and event.type() == QEvent.Type.ParentChange and not self.parent():
-            self.cancel()
+            self.release()
         return done
 
     def _writer(self, prepared: Prepared) -> ResultWriter:
@@ -192,6 +199,8 @@ class SegmentWidget(QWidget):
                     self._take_safely(self._run, next_event)
         finally:
             self._handling = False
+        if self._run is None and self._is_released:
+            self._model.release()
 
     def _take_safely(self, current: CurrentRun, event: Event) -> None:
         """Take an event; a fault of ours or of napari ends the run like any other error."""
@@ -208,7 +217,7 @@ class SegmentWidget(QWidget):
             self._say(f"Loading the model {Path(current.prepared.request.checkpoint).stem} …")
             self.progress_bar.setRange(0, 0)  # a bar that moves: nobody knows how long
         elif isinstance(event, Ready):
-            self._segmenter = (current.model_key, event.segmenter)
+            self._model.keep(current.model_key, event.segmenter)
             current.device = event.segmenter.device
             self._say(f"Running. {event.segmenter.device.reason}")
         elif isinstance(event, TileDone):
@@ -365,6 +374,7 @@ def _without_planes(request: SegmentRequest) -> SegmentRequest:
     return replace(request, planes=None)
 
 
-def _set_all(stops: list[threading.Event], _widget: Any = None) -> None:
+def _end(stops: list[threading.Event], model: KeptModel, _widget: Any = None) -> None:
     for stop in stops:
         stop.set()
+    model.release()

@@ -12,6 +12,7 @@ from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.studio.events import ScoresReady
 from napari_espmedsam.widgets.objects_tab import ObjectsTab
 from napari_espmedsam.widgets.prompts_tab import PromptsTab
+from napari_espmedsam.widgets.scoring import Scoring
 from napari_espmedsam.widgets.studio_view import StudioView
 
 Index = tuple[int, ...]
@@ -32,12 +33,20 @@ class StudioLink(QObject):
         super().__init__(prompts)
         self._prompts, self._objects = prompts, objects
         self._shown: Any = None  # the live layer that the table knows
+        self._scoring: Scoring | None = None
         prompts.opened.connect(self._on_opened)
         prompts.closed.connect(self._on_closed)
         objects.scores_wanted.connect(self._ask_scores)
         objects.lock_requested.connect(self._lock)
+        objects.score_part.compare_wanted.connect(self._compare)
+        objects.score_part.all_wanted.connect(self._score_all)
 
     def _on_opened(self, studio: StudioView) -> None:
+        self._scoring = Scoring(studio, self._prompts.load, self)
+        self._scoring.changed.connect(self._show_scoring)
+        self._scoring.failed.connect(self._objects.score_part.say)
+        self._objects.score_part.say("")
+        self._show_scoring()
         studio.changed.connect(self._on_changed)
         studio.scored.connect(self._on_scored)
 
@@ -54,7 +63,12 @@ class StudioLink(QObject):
         self._objects.set_locked(layer, self._locked_ids())
 
     def _on_closed(self) -> None:
-        """Without a session nothing can be locked."""
+        """Without a session nothing can be locked and nothing be scored."""
+        if self._scoring is not None:
+            self._scoring.close()
+            self._scoring = None
+        self._objects.score_part.say("")
+        self._objects.score_part.show_none()
         if self._shown is not None:
             self._objects.set_locked(self._shown, None)
             self._shown = None
@@ -68,16 +82,34 @@ class StudioLink(QObject):
         return frozenset(ids - {0})
 
     def _ask_scores(self, layer: Any) -> None:
-        studio = self._prompts.studio
-        if studio is None or studio.session is None or not self._is_live(layer):
+        if self._scoring is not None and self._is_live(layer):
+            self._scoring.ask()
+
+    def _compare(self, on: bool) -> None:
+        if self._scoring is not None:
+            self._objects.score_part.say("")
+            self._scoring.compare(on)
+
+    def _score_all(self, on: bool) -> None:
+        if self._scoring is not None and on:
+            self._scoring.score_all()
+        elif self._scoring is not None:
+            self._scoring.stop()
+
+    def _show_scoring(self) -> None:
+        studio, scoring, part = self._prompts.studio, self._scoring, self._objects.score_part
+        if studio is None or scoring is None:
             return
-        if studio.plane is not None:
-            studio.session.score(studio.plane)
+        modality = studio.settings.modality or ""
+        part.show_session(scoring.other, modality, scoring.n_planes, compares=scoring.compares)
+        part.show_progress(scoring.progress)
 
     def _on_scored(self, event: ScoresReady) -> None:
         layer, studio = self._layer(), self._prompts.studio
         if layer is None or studio is None or studio.session is None:
             return
+        if self._scoring is not None and self._scoring.begins_anew():
+            self._objects.forget_scores(layer)
         shape = studio.session.leading_shape
         index = np.unravel_index(event.plane, shape) if shape else ()
         self._objects.set_scores(layer, tuple(int(i) for i in index), event.scores)

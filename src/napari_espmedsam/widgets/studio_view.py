@@ -56,6 +56,10 @@ class StudioView(QObject):
         The `PromptRecord` that :meth:`record` asked for.
     scored : Signal(object)
         A `ScoresReady` that ``session.score`` asked for.
+    failed : Signal(object)
+        An `events.Failed`; `said` has told the user.
+    stepped : Signal()
+        A step was taken back, or done again.
     ended : Signal(str)
         The session cannot go on; why. Call :meth:`close`.
     """
@@ -65,6 +69,8 @@ class StudioView(QObject):
     suggested = Signal(object)
     recorded = Signal(object)
     scored = Signal(object)
+    failed = Signal(object)
+    stepped = Signal()
     ended = Signal(str)
 
     def __init__(self, viewer: Any, prepared: Prepared, make: Make, parent: QObject) -> None:
@@ -259,6 +265,7 @@ class StudioView(QObject):
     def _on_failed(self, event: events.Failed) -> None:
         self._settings.note_end()
         self.said.emit(_text(event.error), True)
+        self.failed.emit(event)
 
     def _on_confidence(self, event: events.ConfidenceReady) -> None:
         if event.plane == self.plane:
@@ -324,6 +331,7 @@ class StudioView(QObject):
         if what and session.visible is not None:
             session.show(session.visible)  # also if nothing of the step was on the screen yet
         self.changed.emit()
+        self.stepped.emit()
 
     def _accept_all(self) -> None:
         """Take what the session says, even if it is from before the last painting."""

@@ -7,8 +7,22 @@ from typing import Any
 
 from app_model.types import KeyCode, KeyMod
 
-UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
-REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
+from napari_espmedsam.widgets.keys import key_of
+
+_MODIFIERS = {"Ctrl": KeyMod.CtrlCmd, "Shift": KeyMod.Shift}
+
+
+def _binding(key: str) -> int:
+    """Return a key of the table as app-model has it, where Ctrl is Cmd on a Mac."""
+    *modifiers, letter = key.split("-")
+    binding = int(KeyCode.from_string(letter))
+    for name in modifiers:
+        binding |= _MODIFIERS[name]
+    return binding
+
+
+UNDO = _binding(key_of("undo"))
+REDO = _binding(key_of("redo"))
 
 Slot = Callable[[Any], object]
 

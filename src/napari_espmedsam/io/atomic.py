@@ -1,9 +1,10 @@
-"""Write a file whole or not at all."""
+"""Write a file or a folder whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,61 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         `overwrite` is False.
     """
     path = Path(path)
+    with _renamed_at_last(path, overwrite) as temporary:
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; give it the real name once the block has succeeded.
+
+    As `atomic_path`, for what is a folder of files. An existing folder is moved aside before the
+    new one takes its name and removed after that, so that one of them is always whole.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where the finished folder belongs. All of an existing folder of that name is replaced: the
+        caller makes sure that it is one of its own kind.
+    overwrite : bool
+        False: an existing `path` is an error.
+
+    Yields
+    ------
+    Path
+        Empty folder beside `path`. The block fills it.
+
+    Raises
+    ------
+    OutputError
+        As `atomic_path`; also if `path` is a file.
+    """
+    path = Path(path)
+    with _renamed_at_last(path, overwrite) as temporary:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file and would become a folder; choose another name.")
+        aside = temporary.with_name(f"{temporary.name}.old")
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            _exchange(temporary, path, aside)
+        finally:
+            for left in (temporary, aside):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _renamed_at_last(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; say what is wrong in the words of an OutputError."""
     # Writers look at the suffix, so the temporary name keeps it.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
@@ -45,16 +101,24 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         if not overwrite and path.exists():
             raise OutputError(f"{path} exists already; pass --overwrite or another output folder.")
         yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
     except OSError as error:
         raise OutputError(
             f"cannot write {path} ({error.strerror or error}); choose an output folder that you "
             "may write to and that has space left."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+
+
+def _exchange(new: Path, path: Path, aside: Path) -> None:
+    """Give a new folder the name of an old one, or leave the old one where it was."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except OSError:
+        os.replace(aside, path)
+        raise
 
 
 def make_folder(folder: Path) -> None:

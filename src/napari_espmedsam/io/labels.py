@@ -13,8 +13,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_espmedsam.errors import InputError, OutputError
+from napari_espmedsam.errors import OutputError
 from napari_espmedsam.io.atomic import atomic_path
+from napari_espmedsam.io.label_planes import ORDER, check_label_axes
 
 MAX_UINT16 = 2**16 - 1
 MAX_FLOAT32 = 2**24  # above it float32 skips integers
@@ -87,14 +88,10 @@ def write_labels_tiff(
     OutputError
         If the ids do not fit or the file cannot be written.
     InputError
-        If `axes` do not describe `labels`.
+        If `axes` do not describe `labels`, or `labels` are no whole numbers.
     """
-    if len(axes) != labels.ndim or not set("YX") <= set(axes) <= set("TZCYX"):
-        raise InputError(
-            f"axes {axes!r} do not fit labels of shape {labels.shape}; give {labels.ndim} letters "
-            "out of T, Z, C, Y, X with Y and X among them."
-        )
-    order = [a for a in "TZCYX" if a in axes]
+    check_label_axes(labels, axes)
+    order = [a for a in ORDER if a in axes]
     stored = imagej_labels(labels.transpose([axes.index(a) for a in order]))
     metadata, resolution = _metadata(stored, "".join(order), spacing or {}, provenance)
     with atomic_path(path, overwrite=overwrite) as temporary:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.atomic import atomic_path
+from napari_espmedsam.io.label_planes import LabelPlanes
 
 Row = dict[str, float | int]
 Columns = dict[str, NDArray[Any]]
@@ -100,6 +101,44 @@ def write_table_csv(
             {k: _shorten(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )
     return Path(path)
+
+
+def write_objects_csv(
+    path: str | os.PathLike[str],
+    labels: Any,
+    axes: str,
+    *,
+    spacing: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+) -> Path:
+    """Write size and place of every object on every plane as CSV, whole or not at all.
+
+    Parameters
+    ----------
+    path, labels, axes, spacing, overwrite
+        As in :class:`~napari_espmedsam.io.formats.LabelWriter`. Columns are those of
+        `object_table` without an image, and ``c`` where the labels have that axis.
+    provenance
+        Not stored: the format has no place for it.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    InputError
+        If `axes` do not describe `labels`, or `labels` are no whole numbers.
+    OutputError
+        If ids are out of range or the file cannot be written.
+    """
+    rows: list[Row] = []
+    for plane in LabelPlanes(labels, axes):
+        where: Row = {letter.lower(): at for letter, at in plane.index.items()}
+        rows += [where | row for row in _plane_rows(plane.ids, None, spacing or {}, where)]
+    return write_table_csv(path, rows, overwrite=overwrite)
 
 
 def _shorten(value: float) -> float:

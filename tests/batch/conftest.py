@@ -16,17 +16,22 @@ from napari_espmedsam.batch.job import BatchJob
 from napari_espmedsam.batch.run import JobRun
 from napari_espmedsam.inference.request import SegmentRequest
 
-MakeJob = Callable[..., BatchJob]
+SETTINGS = {"threshold": 0.5, "min_size": 4}
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of a model that runs in milliseconds and knows one modality."""
-    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", seed=0)
+    return _save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", seed=0)
 
 
-def save_tiny(path: Path, seed: int) -> Path:
-    """Write the tiny model with random weights."""
+@pytest.fixture
+def other_checkpoint(tmp_path: Path) -> Path:
+    """Return the same model with other weights."""
+    return _save_tiny(tmp_path / "other.safetensors", seed=1)
+
+
+def _save_tiny(path: Path, seed: int) -> Path:
     import torch
 
     from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
@@ -53,41 +58,56 @@ def _no_model_of_another_test() -> None:
 
 
 @pytest.fixture
-def make_job(checkpoint: Path, tmp_path: Path) -> MakeJob:
+def make_job(checkpoint: Path, tmp_path: Path) -> Callable[..., BatchJob]:
     """Make a job from ``tmp_path/in`` into ``tmp_path/out`` with the tiny model."""
 
     def make(*inputs: object, **changes: Any) -> BatchJob:
-        settings = {"threshold": 0.5, "min_size": 4} | changes.pop("settings", {})
-        request = SegmentRequest(checkpoint=str(checkpoint), **settings)
+        settings = {"checkpoint": str(checkpoint)} | SETTINGS | changes.pop("settings", {})
         given = tuple(map(str, inputs)) or (str(tmp_path / "in"),)
-        return BatchJob(given, changes.pop("folder", tmp_path / "out"), request, **changes)
+        folder = changes.pop("folder", tmp_path / "out")
+        return BatchJob(given, folder, SegmentRequest(**settings), **changes)
 
     return make
 
 
-def run_job(job: BatchJob) -> JobResult:
+@pytest.fixture
+def run_job() -> Callable[[BatchJob], JobResult]:
     """Run a job to its end."""
-    *_, last = JobRun(job).events()
-    assert isinstance(last, JobResult)
-    return last
+
+    def run(job: BatchJob) -> JobResult:
+        *_, last = JobRun(job).events()
+        assert isinstance(last, JobResult)
+        return last
+
+    return run
 
 
-def write_image(path: Path, seed: int = 0, shape: tuple[int, ...] = (40, 48)) -> Path:
-    """Write a TIFF of blocks with random grey values, 16 bit."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    small = tuple(n if i < len(shape) - 2 else -(-n // 8) for i, n in enumerate(shape))
-    values = np.random.default_rng(seed).integers(0, 4000, small).astype(np.uint16)
-    pixels = values.repeat(8, -1).repeat(8, -2)[..., : shape[-2], : shape[-1]]
-    tifffile.imwrite(path, pixels, photometric="minisblack")
-    return path
+@pytest.fixture
+def write_image(tmp_path: Path) -> Callable[..., Path]:
+    """Write blocks of random grey values, 16 bit, as TIFF into ``tmp_path/in``."""
+
+    def write(name: str, seed: int = 0, shape: tuple[int, ...] = (40, 48)) -> Path:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blocks = (*shape[:-2], -(-shape[-2] // 8), -(-shape[-1] // 8))
+        values = np.random.default_rng(seed).integers(0, 4000, blocks).astype(np.uint16)
+        pixels = values.repeat(8, -1).repeat(8, -2)[..., : shape[-2], : shape[-1]]
+        tifffile.imwrite(path, pixels, photometric="minisblack")
+        return path
+
+    return write
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    """Return the content of all files of a folder but records and reports, by relative path."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not path.name.endswith((".esprun.json", "-report.html"))
-        and not path.name.startswith("espmedsam-")
-    }
+@pytest.fixture
+def results_in() -> Callable[[Path], dict[str, bytes]]:
+    """Read all files of a folder but records and reports, by relative path."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+        return {
+            name: path.read_bytes()
+            for name, path in sorted(files.items())
+            if not name.endswith(".esprun.json") and not path.name.startswith("espmedsam-")
+        }
+
+    return read

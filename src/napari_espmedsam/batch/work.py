@@ -102,7 +102,7 @@ def file_steps(task: FileTask) -> Steps:
     """
     start = time.perf_counter()
     try:
-        result = yield from strict_steps(task)
+        result = yield from _steps(task)
     except Exception as error:
         result = _failure(task, error)
     return replace(result, seconds=time.perf_counter() - start)
@@ -254,9 +254,9 @@ def _result(
 def _failure(task: FileTask, error: Exception) -> FileResult:
     if isinstance(error, _NoModelError):
         return FileResult(task.relative, "failed", str(error.__cause__), stops_job=True)
-    if isinstance(error, EspMedSamError):
-        cause = error.__cause__
-        full = isinstance(cause, OSError) and cause.errno in _NO_DISK
+    if isinstance(error, EspMedSamError | OSError):
+        system = error if isinstance(error, OSError) else error.__cause__
+        full = isinstance(system, OSError) and system.errno in _NO_DISK
         return FileResult(task.relative, "failed", str(error), stops_job=full)
     if isinstance(error, MemoryError):
         reason = f"{task.path} does not fit into memory; segment it alone, or part of it."

@@ -76,7 +76,8 @@ def _write_broken(folder: Path) -> dict[str, str]:
     (folder / "cut.tif").write_bytes(whole.read_bytes()[:900])
     for kind in ("png", "jpg"):
         Image.fromarray(good).save(whole, "png" if kind == "png" else "jpeg")
-        (folder / f"cut.{kind}").write_bytes(whole.read_bytes()[:300])
+        content = whole.read_bytes()
+        (folder / f"cut.{kind}").write_bytes(content[: len(content) // 2])
     whole.unlink()
     (folder / "empty.tif").write_bytes(b"")
     (folder / "notes.tif").write_text("day 1: fed the cells")

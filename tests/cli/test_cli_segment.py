@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -414,3 +415,34 @@ def test_every_field_of_the_request_is_an_option(run: Run) -> None:
     text = run("segment", "--help").stdout
     for info in request_options():
         assert all(flag in text for flag in info.flags), info.name
+
+
+def test_several_formats_at_once(segment: Run, tmp_path: Path, image: Path) -> None:
+    result = segment(image, "--format", "geojson", "--format", "coco", "--format", "geojson")
+    assert result.exit_code == 0, result.output
+    assert _written(tmp_path) == ["cells_labels.coco.json", "cells_labels.geojson"]
+    content = json.loads((tmp_path / "out" / "cells_labels.coco.json").read_text(encoding="utf-8"))
+    assert content["images"][0]["file_name"] == "cells.tif"
+    assert content["info"]["napari-espmedsam"]["modality"] == "microscopy"
+    line = LINE.match(result.stdout.strip())
+    assert line is not None
+    assert line[4].count("cells_labels") == 2
+
+
+def test_one_result_that_exists_stops_all_of_the_image(
+    segment: Run, tmp_path: Path, image: Path
+) -> None:
+    assert segment(image, "--format", "csv").exit_code == 0
+    result = segment(image, "--format", "tiff", "--format", "csv")
+    assert result.exit_code == 2
+    assert "cells_labels.csv exists already; pass --overwrite" in result.stderr
+    assert _written(tmp_path) == ["cells_labels.csv"]
+    assert segment(image, "--format", "tiff", "--format", "csv", "--overwrite").exit_code == 0
+    assert _written(tmp_path) == ["cells_labels.csv", "cells_labels.tif"]
+
+
+def test_an_unknown_format_is_named(segment: Run, tmp_path: Path, image: Path) -> None:
+    result = segment(image, "--format", "png")
+    assert result.exit_code == 2
+    assert "'png'; choose out of tiff, ome-zarr, geojson" in result.stderr
+    assert _written(tmp_path) == []

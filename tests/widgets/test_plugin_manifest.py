@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from npe2 import PluginManifest
 
+from napari_espmedsam.io.formats import FORMATS
+
 PLUGIN = "napari-espmedsam"
 
 
@@ -50,13 +52,18 @@ def test_npe2_finds_nothing_wrong(manifest: PluginManifest) -> None:
     manifest.validate_imports()
 
 
-def test_only_prompt_files_are_claimed(manifest: PluginManifest) -> None:
+def test_only_prompt_files_are_opened(manifest: PluginManifest) -> None:
     (reader,) = manifest.contributions.readers or []
     assert reader.filename_patterns == ["*.espprompts.json"]
     assert not reader.accepts_directories
-    (writer,) = manifest.contributions.writers or []
-    assert writer.layer_types == ["labels"]
-    assert writer.filename_extensions == [".espprompts.json"]
+
+
+def test_each_format_is_offered_and_images_are_left_to_napari(manifest: PluginManifest) -> None:
+    writers = manifest.contributions.writers or []
+    assert all(writer.layer_types == ["labels"] for writer in writers)
+    endings = [ending for writer in writers for ending in writer.filename_extensions]
+    suffixes = [kind.suffix for kind in FORMATS.values() if kind.name != "tiff"]
+    assert sorted(endings) == sorted([".espprompts.json", ".labels.tif", *suffixes])
 
 
 def test_labels_are_still_saved_as_images_by_default() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
@@ -18,6 +18,7 @@ from napari_espmedsam.cli.progress import TileProgress
 from napari_espmedsam.cli.prompts import PromptWork
 from napari_espmedsam.errors import EspMedSamError, InputError, OutputError
 from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.io.formats import FORMATS
 
 if TYPE_CHECKING:
     from napari_espmedsam.inference.results import Segmentation
@@ -48,6 +49,14 @@ def segment(
         Path,
         typer.Option("--output", "-o", metavar="FOLDER", help="Where the label files go."),
     ],
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            metavar="|".join(FORMATS),
+            help="What to write; give it once for each format.",
+        ),
+    ] = ["tiff"],  # noqa: B006 - typer copies it
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace label files that exist already.")
     ] = False,
@@ -70,13 +79,13 @@ def segment(
     request: SegmentRequest,
     given: frozenset[str],
 ) -> None:
-    """Segment images and write one label TIFF for each, readable by ImageJ and napari.
+    """Segment images and write the labels of each: a TIFF for ImageJ and napari, or what is asked.
 
     A file that cannot be used is reported and the others go on; the exit code is then 2.
     """
     from napari_espmedsam.io.atomic import check_folder
 
-    plan = plan_outputs([each.path for each in find_images(images)], folder)
+    plan = plan_outputs([each.path for each in find_images(images)], folder, formats)
     # The answer to a folder that cannot be written must not wait for the model.
     check_folder(folder)
     if prompts is None and force_prompts:
@@ -88,14 +97,15 @@ def segment(
         work = PromptWork(prompts, len(plan), request, given, force=force_prompts)
     segmenter = load_model(work.request)
     failed = 0
-    for path, target in plan:
+    for path, targets in plan:
         try:
-            if target.exists() and not overwrite:
+            existing = [target for target in targets.values() if target.exists()]
+            if existing and not overwrite:
                 raise OutputError(
-                    f"{path}: {target} exists already; pass --overwrite, or choose another output "
-                    "folder."
+                    f"{path}: {existing[0]} exists already; pass --overwrite, or choose another "
+                    "output folder."
                 )
-            typer.echo(_segment_file(segmenter, work, path, target, overwrite))
+            typer.echo(_segment_file(segmenter, work, path, targets, overwrite))
         except EspMedSamError as error:
             failed += 1
             typer.echo(f"Error: {error}", err=True)
@@ -120,10 +130,9 @@ class PlainWork:
 
 
 def _segment_file(
-    segmenter: Segmenter, work: Work, path: Path, target: Path, overwrite: bool
+    segmenter: Segmenter, work: Work, path: Path, targets: Mapping[str, Path], overwrite: bool
 ) -> str:
     from napari_espmedsam.io.images import read_image
-    from napari_espmedsam.io.labels import write_labels_tiff
 
     start = time.perf_counter()
     image = read_image(path, work.axes)
@@ -132,17 +141,19 @@ def _segment_file(
             result = work(segmenter, image, progress)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    write_labels_tiff(
-        target,
-        result.labels,
-        result.axes,
-        spacing=image.spacing,
-        provenance=result.provenance | {"input": path.name},
-        overwrite=overwrite,
-    )
+    for name, target in targets.items():
+        FORMATS[name].write(
+            target,
+            result.labels,
+            result.axes,
+            spacing=image.spacing,
+            provenance=result.provenance | {"input": path.name},
+            overwrite=overwrite,
+        )
     seconds = time.perf_counter() - start
+    written = ", ".join(str(target) for target in targets.values())
     counted = count_text(result.labels, work.request.output)
-    return f"{path}  {shape_text(image)}  {counted}  {seconds:.1f} s -> {target}"
+    return f"{path}  {shape_text(image)}  {counted}  {seconds:.1f} s -> {written}"
 
 
 def run(

@@ -37,9 +37,9 @@ def write_coco(
     path, labels, axes, spacing, provenance, overwrite
         As in :class:`~napari_espmedsam.io.formats.LabelWriter`. Planes are read one at a time.
         Each plane is an image of its own with the additional keys ``t``, ``z``, ``c`` (counted
-        from 0, as far as there are such axes). Its ``file_name`` is the provenance's ``input``,
-        else the name of `path`. `spacing` and `provenance` become the members ``spacing`` and
-        ``napari-espmedsam`` of ``info``.
+        from 0, as far as there are such axes). Its ``file_name`` is ``input`` or ``image`` of the
+        provenance, else the name of `path`. `spacing` and `provenance` become the members
+        ``spacing`` and ``napari-espmedsam`` of ``info``.
     category : str
         Name of the only category.
 
@@ -61,7 +61,8 @@ def write_coco(
         info["spacing"] = dict(spacing)  # micrometres; T in seconds
     if provenance is not None:
         info[PROVENANCE] = dict(provenance)
-    name = str((provenance or {}).get("input") or Path(path).name.partition(".")[0])
+    known = provenance or {}
+    name = str(known.get("input") or known.get("image") or Path(path).name.partition(".")[0])
     head = {
         "info": info,
         "licenses": [],

@@ -2,8 +2,8 @@
 
 Pixel (row, column) covers the square from (column, row) to (column + 1, row + 1): a corner of the
 image is (0, 0), as in QuPath and ImageJ. An outline runs along the edges of pixels, so that nothing
-is rounded or cut off. Pixels that meet at a corner only belong to different parts of an object, and a
-ring never meets itself: the polygons are valid in the sense of OGC, JTS and shapely.
+is rounded or cut off. Pixels that meet at a corner only belong to different parts of an object, and
+a ring never meets itself: the polygons are valid in the sense of OGC, JTS and shapely.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ class Outline:
 
 def signed_area(ring: Ring) -> int:
     """Return the area within a ring in pixels; negative where it runs anticlockwise (a hole)."""
+    # The integral of x dy: as sides are upright or level, x is that of both their ends.
     x, y = ring[:, 0], ring[:, 1]
-    return int(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) // 2
+    return int(x[1:] @ (y[1:] - y[:-1]) + x[0] * (y[0] - y[-1]))
 
 
 def trace_outlines(ids: NDArray[Any]) -> list[Outline]:
@@ -211,5 +212,5 @@ def _split(ring: Ring) -> list[Ring]:
 
 def _polygon(rings: list[Ring]) -> Polygon:
     """Put the rings of a connected part together: one of them goes around all others."""
-    exterior = max(rings, key=signed_area)
+    exterior = rings[0] if len(rings) == 1 else max(rings, key=signed_area)
     return Polygon(exterior, tuple(ring for ring in rings if ring is not exterior))

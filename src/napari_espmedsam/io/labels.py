@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from napari_espmedsam.io.label_planes import ORDER, check_label_axes
 
 MAX_UINT16 = 2**16 - 1
 MAX_FLOAT32 = 2**24  # above it float32 skips integers
+MAX_BYTES = 2**32 - 2**25  # a classic TIFF has 32-bit offsets; the rest is for its tags
 _PROVENANCE = "napari-espmedsam"
 
 
@@ -86,13 +88,16 @@ def write_labels_tiff(
     Raises
     ------
     OutputError
-        If the ids do not fit or the file cannot be written.
+        If the ids or all pixels (4 GB) do not fit, or the file cannot be written.
     InputError
         If `axes` do not describe `labels`, or `labels` are no whole numbers.
     """
     check_label_axes(labels, axes)
     order = [a for a in ORDER if a in axes]
-    stored = imagej_labels(labels.transpose([axes.index(a) for a in order]))
+    _check_size(labels.shape, 2)
+    ids = np.asarray(labels).transpose([axes.index(a) for a in order])
+    stored = imagej_labels(ids)
+    _check_size(stored.shape, stored.itemsize)
     metadata, resolution = _metadata(stored, "".join(order), spacing or {}, provenance)
     with atomic_path(path, overwrite=overwrite) as temporary:
         tifffile.imwrite(
@@ -116,6 +121,15 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     found = content.get(_PROVENANCE) if isinstance(content, dict) else None
     return found if isinstance(found, dict) else None
+
+
+def _check_size(shape: tuple[int, ...], itemsize: int) -> None:
+    size = math.prod(shape) * itemsize
+    if size > MAX_BYTES:
+        raise OutputError(
+            f"labels of shape {shape} take {size:,} bytes, more than an ImageJ TIFF holds "
+            f"({MAX_BYTES:,}); save them as OME-Zarr."
+        )
 
 
 def _metadata(

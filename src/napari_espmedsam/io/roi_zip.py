@@ -71,12 +71,14 @@ def write_roi_zip(
     digits = max(4, len(str(max(height, width, len(planes)))))
     with (
         atomic_path(path, overwrite=overwrite) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        zipfile.ZipFile(temporary, "w") as archive,
     ):
         for plane in planes:
             for outline in trace_outlines(plane.ids):
                 region = _region(outline, plane, digits)
-                archive.writestr(f"{region.name}.roi", region.tobytes())
+                # An entry without a time of its own: the same labels give the same file.
+                entry = zipfile.ZipInfo(f"{region.name}.roi")
+                archive.writestr(entry, region.tobytes(), zipfile.ZIP_DEFLATED)
     return Path(path)
 
 
@@ -86,7 +88,9 @@ def _region(outline: Outline, plane: LabelPlane, digits: int) -> ImagejRoi:
     region = ImagejRoi(
         name=_name(outline, plane, digits),
         options=ROI_OPTIONS.OVERLAY_BACKGROUNDS | ROI_OPTIONS.OVERLAY_LABELS,
-        **{f"{letter.lower()}_position": at + 1 for letter, at in plane.index.items()},
+        c_position=plane.index.get("C", -1) + 1,  # 0 is all of them
+        z_position=plane.index.get("Z", -1) + 1,
+        t_position=plane.index.get("T", -1) + 1,
     )
     region.left, region.top, region.right, region.bottom = outline.bounds
     rings = outline.rings

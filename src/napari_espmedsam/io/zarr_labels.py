@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +76,7 @@ def write_labels_zarr(
         ids = _fill(levels, planes)
         group.attrs.update(_attributes(path, planes, len(levels), ids, spacing or {}))
         if provenance is not None:
-            group.attrs[PROVENANCE] = dict(provenance)
+            group.attrs[PROVENANCE] = json.loads(json.dumps(dict(provenance), default=str))
     return path
 
 
@@ -114,11 +116,10 @@ def _fill(levels: list[zarr.Array[Any]], planes: LabelPlanes) -> list[int]:
             block = planes.read(where, rows, columns)
             found.update(np.unique(block).tolist())
             levels[0][(*index, rows, columns)] = block
-        for finer, level in zip(levels, levels[1:], strict=False):
+        for finer, level in pairwise(levels):
             for rows, columns in _blocks(level.shape):
-                level[(*index, rows, columns)] = finer[(*index, _double(rows), _double(columns))][
-                    ::2, ::2
-                ]
+                part = np.asarray(finer[(*index, _double(rows), _double(columns))])
+                level[(*index, rows, columns)] = part[::2, ::2]
     return sorted(found - {0})
 
 

@@ -34,11 +34,16 @@ def test_no_figure_is_left_open(document: Path) -> None:
     assert re.findall(r"\{\{.*?\}\}", document.read_text(encoding="utf-8")) == []
 
 
-def test_commands_and_options_in_the_guide_exist() -> None:
+def test_commands_in_the_guide_exist() -> None:
     guide = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     commands = get_command(app).commands  # type: ignore[attr-defined]
     assert set(re.findall(r"^## ([a-z]+)$", guide, flags=re.MULTILINE)) == set(commands)
-    table = guide.split("## segment")[1].split("## demo")[0]
-    named = set(re.findall(r"`(--[a-z-]+)`", table))
+
+
+@pytest.mark.parametrize("name", ["segment", "batch"])
+def test_options_in_the_guide_exist(name: str) -> None:
+    guide = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]
+    named = set(re.findall(r"`(--[a-z-]+)`", guide.split(f"## {name}\n")[1].split("\n## ")[0]))
     assert named
-    assert named <= {flag for each in commands["segment"].params for flag in each.opts}
+    assert named <= {flag for each in command.params for flag in each.opts + each.secondary_opts}

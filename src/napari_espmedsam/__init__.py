@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from napari_espmedsam.batch.api import segment_file, segment_folder
+    from napari_espmedsam.batch.job import BatchJob
+    from napari_espmedsam.batch.run import JobRun
     from napari_espmedsam.errors import (
         CheckpointError,
         DeviceError,
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from napari_espmedsam.weights import list_checkpoints, resolve_checkpoint
 
 _HOMES = {
+    "batch.api": ("segment_file", "segment_folder"),
+    "batch.job": ("BatchJob",),
+    "batch.run": ("JobRun",),
     "errors": (
         "CheckpointError",
         "DeviceError",
@@ -52,10 +58,12 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BatchJob",
     "CheckpointError",
     "DeviceError",
     "EspMedSamError",
     "InputError",
+    "JobRun",
     "ModalityError",
     "OutputError",
     "PostProcess",
@@ -71,6 +79,8 @@ __all__ = [
     "read_header",
     "resolve_checkpoint",
     "save_checkpoint",
+    "segment_file",
+    "segment_folder",
 ]
 
 

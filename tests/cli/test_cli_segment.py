@@ -17,7 +17,8 @@ import tifffile
 from click.testing import Result
 from PIL import Image
 
-from napari_espmedsam.cli.files import expand_inputs, plan_outputs
+from napari_espmedsam.batch.discover import find_images
+from napari_espmedsam.cli.files import plan_outputs
 from napari_espmedsam.io.images import read_image
 from napari_espmedsam.io.labels import read_provenance
 
@@ -135,8 +136,10 @@ def test_an_ome_zarr_folder_is_an_image(tmp_path: Path) -> None:
     folder = tmp_path / "a.ome.zarr"
     folder.mkdir()
     (folder / ".zgroup").touch()
-    (plan,) = plan_outputs(expand_inputs([str(folder)]), tmp_path / "out")
-    assert plan == (folder, tmp_path / "out" / "a_labels.tif")
+    (found,) = find_images([folder])
+    ((path, targets),) = plan_outputs([found.path], tmp_path / "out")
+    assert path == folder
+    assert targets == {"tiff": tmp_path / "out" / "a_labels.tif"}
 
 
 def test_folders_and_patterns(segment: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from napari_espmedsam import __version__
+from napari_espmedsam.cli.batch import batch
 from napari_espmedsam.cli.checkpoints import import_checkpoint, list_models
 from napari_espmedsam.cli.demo import demo
 from napari_espmedsam.cli.info import info
@@ -56,6 +57,7 @@ def _app(
 
 
 app.command()(with_request(segment))
+app.command()(with_request(batch))
 app.command()(demo)
 app.command()(info)
 app.command("models")(list_models)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
-import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from napari_espmedsam.cli.files import expand_inputs, plan_outputs
+from napari_espmedsam.batch.discover import find_images
+from napari_espmedsam.batch.models import load_model
+from napari_espmedsam.batch.segmenting import count_text, segment_steps, shape_text
+from napari_espmedsam.cli.files import plan_outputs
 from napari_espmedsam.cli.progress import TileProgress
 from napari_espmedsam.cli.prompts import PromptWork
 from napari_espmedsam.errors import EspMedSamError, InputError, OutputError
@@ -20,7 +22,6 @@ from napari_espmedsam.io.formats import FORMATS
 
 if TYPE_CHECKING:
     from napari_espmedsam.inference.results import Segmentation
-    from napari_espmedsam.inference.run import Event
     from napari_espmedsam.inference.segmenter import Segmenter
     from napari_espmedsam.io.image_file import ImageFile
 
@@ -84,7 +85,7 @@ def segment(
     """
     from napari_espmedsam.io.atomic import check_folder
 
-    plan = plan_outputs(expand_inputs(images), folder, formats)
+    plan = plan_outputs([each.path for each in find_images(images)], folder, formats)
     # The answer to a folder that cannot be written must not wait for the model.
     check_folder(folder)
     if prompts is None and force_prompts:
@@ -94,7 +95,7 @@ def segment(
     work: Work = PlainWork(request)
     if prompts is not None:
         work = PromptWork(prompts, len(plan), request, given, force=force_prompts)
-    segmenter = load_segmenter(work.request)
+    segmenter = load_model(work.request)
     failed = 0
     for path, targets in plan:
         try:
@@ -111,31 +112,6 @@ def segment(
     if failed:
         typer.echo(f"{failed} of {len(plan)} files failed.", err=True)
         raise typer.Exit(2)
-
-
-def load_segmenter(request: SegmentRequest) -> Segmenter:
-    """Load the model of a request, once its header says that it suits the request.
-
-    Raises
-    ------
-    CheckpointError, DeviceError
-        See ``Segmenter``.
-    InputError, ModalityError
-        If no modality is given where there are several, the model lacks it, or a setting has no
-        effect on it. That takes no time, and is said once and not for every file.
-    """
-    from napari_espmedsam.inference.plan import resolve_modality
-    from napari_espmedsam.inference.scale import SCALE_OPTIONS, check_used
-    from napari_espmedsam.model.header import read_header
-    from napari_espmedsam.weights import resolve_checkpoint
-
-    header = read_header(resolve_checkpoint(request.checkpoint))
-    spec = header.inputs[resolve_modality(header, request.modality)]
-    check_used(spec, **{name: getattr(request, name) for name in SCALE_OPTIONS})
-
-    from napari_espmedsam.inference.segmenter import Segmenter
-
-    return Segmenter.from_checkpoint(**request.model_options())
 
 
 class PlainWork:
@@ -177,7 +153,7 @@ def _segment_file(
     seconds = time.perf_counter() - start
     written = ", ".join(str(target) for target in targets.values())
     counted = count_text(result.labels, work.request.output)
-    return f"{path}  {_shape_text(image)}  {counted}  {seconds:.1f} s -> {written}"
+    return f"{path}  {shape_text(image)}  {counted}  {seconds:.1f} s -> {written}"
 
 
 def run(
@@ -186,51 +162,13 @@ def run(
     options: dict[str, Any],
     progress: Callable[[float], None],
 ) -> Segmentation:
-    """Segment an image and report the share that is done after each tile.
+    """Segment an image, telling `progress` the share that is done (0 to 1) after each tile.
 
-    Parameters
-    ----------
-    segmenter : Segmenter
-        The model.
-    array : ndarray
-        The image.
-    options : dict
-        Arguments of ``iter_segment``. Planes that are not asked for stay 0.
-    progress : callable
-        Called with a number from 0 to 1.
-
-    Returns
-    -------
-    Segmentation
-        Labels, their axes and how they were made.
+    The rest is as in ``segment_steps``.
     """
-    from napari_espmedsam.inference.image import PlaneStack
-    from napari_espmedsam.inference.results import collect
-
-    stack = PlaneStack.from_array(
-        array, options["axes"], channel=options.get("channel"), rgb=options.get("rgb")
-    )
-    return collect(stack, _reported(segmenter.iter_segment(array, **options), progress))
-
-
-def _reported(events: Iterable[Event], progress: Callable[[float], None]) -> Iterator[Event]:
-    """Pass events on, telling ``progress`` of each tile."""
-    from napari_espmedsam.inference.results import TileDone
-
-    for event in events:
-        if isinstance(event, TileDone):
-            progress(event.fraction)
-        yield event
-
-
-def count_text(labels: NDArray[np.uint32], output: str) -> str:
-    """Say how much was found: objects, or for a mask the share of the foreground."""
-    if output == "mask":
-        return f"{100 * float(np.mean(labels > 0)):.1f} % foreground"
-    n = int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
-    return f"{n} object{'' if n == 1 else 's'}"
-
-
-def _shape_text(image: ImageFile) -> str:
-    text = f"{image.axes} {' x '.join(map(str, image.array.shape))}"
-    return text if image.n_series == 1 else f"{text} (first of {image.n_series} images in the file)"
+    steps = segment_steps(segmenter, array, options)
+    while True:
+        try:
+            progress(next(steps))
+        except StopIteration as stop:
+            return cast("Segmentation", stop.value)

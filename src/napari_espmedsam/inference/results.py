@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -90,12 +90,42 @@ def collect(stack: PlaneStack, events: Iterable[TileDone | PlaneResult]) -> Segm
     events : iterable of TileDone and PlaneResult
         What ``Segmenter.iter_segment`` yields. Planes that were not asked for stay 0.
     """
+    steps = collect_steps(stack, events)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return cast(Segmentation, stop.value)
+
+
+def collect_steps(
+    stack: PlaneStack, events: Iterable[TileDone | PlaneResult]
+) -> Generator[float, None, Segmentation]:
+    """Put the planes of a run together, with a pause after each tile.
+
+    Parameters
+    ----------
+    stack, events
+        As in :func:`collect`.
+
+    Yields
+    ------
+    float
+        The share that is done, above 0 and up to 1.
+
+    Returns
+    -------
+    Segmentation
+        Once all events have come.
+    """
     labels = np.zeros(stack.leading_shape + stack.plane_shape, np.uint32)
     provenance: dict[str, Any] = {}
     for event in events:
         if isinstance(event, PlaneResult):
             labels[event.index] = event.labels
             provenance = event.provenance
+        else:
+            yield event.fraction
     return Segmentation(labels, stack.leading_axes + "YX", provenance)
 
 

@@ -17,14 +17,14 @@ from napari_espmedsam.io.labels import label_colours
 Picture = NDArray[np.uint8]
 PERCENTILES = (0.5, 99.8)
 MAX_PLANES = 12  # tiles of a contact sheet; more would be too small to see
-_MIN_SIDE = 768  # smaller planes are enlarged, so that outlines stay thin
+MIN_SIDE = 768  # smaller planes are enlarged, so that outlines stay thin
 _FILL = 0.18  # weight of the object's colour inside its outline, on grey images
 _ON_TISSUE = (0.24, 0.47)  # hues from yellow-green to cyan: seen on pink, purple and white
 _GAP = 6  # px between the tiles of a contact sheet
 _SAMPLE = 2**22  # values that the percentiles are estimated from
 
 
-def draw_overlay(image: NDArray[Any], labels: NDArray[Any]) -> Picture:
+def draw_overlay(image: NDArray[Any], labels: NDArray[Any], *, min_side: int = MIN_SIDE) -> Picture:
     """Draw labels on an image; a stack becomes a contact sheet of its planes.
 
     Parameters
@@ -34,6 +34,8 @@ def draw_overlay(image: NDArray[Any], labels: NDArray[Any]) -> Picture:
         its 0.5 and 99.8 percentiles, once for the whole stack; 8-bit colours are shown as they are.
     labels : ndarray of integer
         (..., Y, X); 0 is background.
+    min_side : int
+        A single plane whose longer side is below this many px is enlarged to about it.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def draw_overlay(image: NDArray[Any], labels: NDArray[Any]) -> Picture:
     low, high = _range(image, rgb=image.ndim > labels.ndim)
     indices = list(np.ndindex(labels.shape[:-2]))
     shown = [indices[i] for i in _spread(len(indices), MAX_PLANES)]
-    zoom = 1 if len(shown) > 1 else max(1, round(_MIN_SIDE / max(labels.shape[-2:])))
+    zoom = 1 if len(shown) > 1 else max(1, round(min_side / max(labels.shape[-2:])))
     tiles = [
         _draw_plane(_stretch(np.asarray(image[i]), low, high), np.asarray(labels[i]), zoom)
         for i in shown

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_espmedsam.errors import OutputError
 from napari_espmedsam.io.atomic import atomic_folder
+from napari_espmedsam.io.content import is_zarr
 from napari_espmedsam.io.label_planes import LabelPlanes
 from napari_espmedsam.io.labels import label_colours
 
@@ -65,7 +66,7 @@ def write_labels_zarr(
     import zarr
 
     planes, path = LabelPlanes(labels, axes), Path(path)
-    if path.is_dir() and not _is_zarr(path) and any(path.iterdir()):
+    if path.is_dir() and not is_zarr(path) and any(path.iterdir()):
         raise OutputError(
             f"{path} is a folder that holds something else than OME-Zarr, and would be replaced; "
             "choose another name."
@@ -78,10 +79,6 @@ def write_labels_zarr(
         if provenance is not None:
             group.attrs[PROVENANCE] = json.loads(json.dumps(dict(provenance), default=str))
     return path
-
-
-def _is_zarr(path: Path) -> bool:
-    return any((path / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
 
 
 def _level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -58,16 +58,12 @@ def _is_reduced(large: Sequence[int], small: Sequence[int], axes: str) -> bool:
         if axis in "ZYX" and not 0 < little <= big:
             return False
     y, x = axes.index("Y"), axes.index("X")
-    if _is_same(large, small, y, x):
+    if (large[y], large[x]) == (small[y], small[x]):
         return False
     # One pixel of rounding either way is allowed: a level of 3 px may stand for 7 or for 5.
-    lowest = [(large[i]) / (small[i] + 1) for i in (y, x)]
-    highest = [(large[i]) / max(small[i] - 1, 0.5) for i in (y, x)]
+    lowest = [large[i] / (small[i] + 1) for i in (y, x)]
+    highest = [large[i] / max(small[i] - 1, 0.5) for i in (y, x)]
     return max(lowest) <= min(highest)
-
-
-def _is_same(large: Sequence[int], small: Sequence[int], y: int, x: int) -> bool:
-    return (large[y], large[x]) == (small[y], small[x])
 
 
 def finish(

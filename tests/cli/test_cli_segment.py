@@ -456,5 +456,5 @@ def test_one_result_that_exists_stops_all_of_the_image(
 def test_an_unknown_format_is_named(segment: Run, tmp_path: Path, image: Path) -> None:
     result = segment(image, "--format", "png")
     assert result.exit_code == 2
-    assert "'png'; choose out of tiff, ome-zarr, geojson" in result.stderr
+    assert "'png' for labels; choose out of tiff, ome-zarr, geojson" in result.stderr
     assert _written(tmp_path) == []

@@ -175,11 +175,24 @@ class DistillTask:
         teacher.to(device)
         self.cache = EmbeddingCache(config.cache, teacher, config.size // 16)
         torch.set_num_threads(config.threads)
-        for images, views in [(s, config.views) for s in self.train] + [
+        for images, views in [(s, config.views) for s in self._drawn()] + [
             (s, ("identity",)) for s in self.val
         ]:
             self.cache.fill(images, views, batch_size=config.teacher_batch, report=report)
         teacher.to("cpu")  # from now on it is asked only where a file has been damaged
+
+    def _drawn(self) -> list[ImageSet]:
+        """Training images that the run will draw, of each source: no others need the teacher."""
+        steps = self.config.total_steps(self.n_images)
+        rows = {(k, i) for step in range(steps) for k, i, _ in self._draw(step)}
+        return [
+            ImageSet(
+                [path for i, path in enumerate(images.paths) if (k, i) in rows],
+                images.spec,
+                images.size,
+            )
+            for k, images in enumerate(self.train)
+        ]
 
     def _draw(self, step: int) -> list[tuple[int, int, View]]:
         """Source, image and view of every row; sources come in runs, by their shares."""

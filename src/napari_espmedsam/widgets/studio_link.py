@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject
 
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.studio.events import ScoresReady
+from napari_espmedsam.studio.locks import locked_ids
 from napari_espmedsam.widgets.objects_tab import ObjectsTab
 from napari_espmedsam.widgets.prompts_tab import PromptsTab
 from napari_espmedsam.widgets.studio_view import StudioView
@@ -32,6 +33,7 @@ class StudioLink(QObject):
         super().__init__(prompts)
         self._prompts, self._objects = prompts, objects
         self._shown: Any = None  # the live layer that the table knows
+        self._ids: dict[int, tuple[Any, frozenset[int]]] = {}  # locked pixels of a plane, their ids
         prompts.opened.connect(self._on_opened)
         prompts.closed.connect(self._on_closed)
         objects.scores_wanted.connect(self._ask_scores)
@@ -55,6 +57,7 @@ class StudioLink(QObject):
 
     def _on_closed(self) -> None:
         """Without a session nothing can be locked."""
+        self._ids = {}
         if self._shown is not None:
             self._objects.set_locked(self._shown, None)
             self._shown = None
@@ -63,9 +66,11 @@ class StudioLink(QObject):
         studio = self._prompts.studio
         if studio is None or studio.session is None:
             return frozenset()
-        planes = (studio.session.locked(plane) for plane in range(studio.session.n_planes))
-        ids = {int(i) for each in planes if each is not None for i in np.unique(each)}
-        return frozenset(ids - {0})
+        known, self._ids = self._ids, {}
+        for plane, locked in studio.session.locked_planes().items():
+            is_known = plane in known and known[plane][0] is locked
+            self._ids[plane] = known[plane] if is_known else (locked, locked_ids(locked))
+        return frozenset().union(*(ids for _locked, ids in self._ids.values()))
 
     def _ask_scores(self, layer: Any) -> None:
         studio = self._prompts.studio

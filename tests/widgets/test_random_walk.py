@@ -376,9 +376,14 @@ class Walk:
         layer = self.rng.choice(self.studio.layers.markers.layers)
         place = np.array(self.cell(self.studio.prepared.layer), float)
         if hasattr(layer, "add_rectangles"):
-            far = place.copy()
-            far[[i for i, n in enumerate(self.studio.layers.axes) if n in "YX"]] += 20
-            layer.add_rectangles(np.stack([place, far]))
+            corners = np.tile(place, (4, 1))
+            corners[:, [self.studio.layers.axes.index(each) for each in "YX"]] += [
+                (0, 0),
+                (0, 20),
+                (20, 20),
+                (20, 0),
+            ]
+            layer.add_rectangles(corners)
         else:
             layer.add(place)
 
@@ -523,9 +528,8 @@ class Walk:
             self.process(what)
         return what
 
-    def close(self) -> None:
-        """Close the dock, and wait for the threads to end."""
-        self.shut()
+    def wait_for_the_end(self) -> None:
+        """Wait until no dock has a thread any more."""
         end = time.monotonic() + 20
         while any(each.name.startswith("espmedsam") for each in threading.enumerate()):
             assert time.monotonic() < end, threading.enumerate()
@@ -572,7 +576,8 @@ def start(
     for name in ("do_add_plane", "do_add_labels", "do_add_shape", "do_add_points"):
         getattr(first, name)()
     first.viewer.add_shapes()  # an empty layer loads more than one with shapes
-    first.close()
+    first.shut()
+    first.wait_for_the_end()
     # A collection of all objects of torch and napari takes as long as the limit, at any time.
     gc.collect()
     gc.freeze()
@@ -612,7 +617,9 @@ def test_anything_in_any_order(
                 assert not faults(), faults()
                 walk.check_mine()
             for walk in walks:
-                walk.close()
+                walk.shut()
+            for walk in walks:
+                walk.wait_for_the_end()
         except BaseException as error:
             error.add_note(f"seed {SEED}, step {number} of {steps}; the last steps: {list(log)}")
             raise

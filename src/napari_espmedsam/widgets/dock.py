@@ -72,6 +72,7 @@ class Dock(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 (Qt's name)
         """Go on after the dock was opened or shown again."""
         super().showEvent(event)
+        self.prompts.reopen()
         self.objects.set_open(True)
         self.objects.set_keys(True)
 

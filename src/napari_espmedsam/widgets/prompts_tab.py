@@ -69,6 +69,7 @@ class PromptsTab(PromptsPanel):
         self._offered: PromptRecord | None = None
         self._wanted: PromptRecord | None = None  # to be taken over when the session is there
         self._save_to = ""
+        self._listens = False
         self._background = Background(self)
         self._connect()
         self._refresh()
@@ -121,7 +122,11 @@ class PromptsTab(PromptsPanel):
         """End all work: the dock or the window is being closed."""
         self.hide_prompts()
         self._background.close()
-        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
+        self._listen(False)
+
+    def reopen(self) -> None:
+        """Offer dropped prompts again: a dock that was closed is shown again."""
+        self._listen(True)
 
     def save_prompts(self, path: str | Path) -> None:
         """Write edits and settings into a file, once all is up to date."""
@@ -167,7 +172,14 @@ class PromptsTab(PromptsPanel):
         self.load_button.clicked.connect(self._ask_load)
         self._background.done.connect(self._on_done)
         self._background.failed.connect(self._on_failed)
-        self._viewer.layers.events.inserted.connect(self._on_inserted)
+        self._listen(True)
+
+    def _listen(self, wanted: bool) -> None:
+        """Hear of new layers, or no longer."""
+        if wanted != self._listens:
+            inserted = self._viewer.layers.events.inserted
+            (inserted.connect if wanted else inserted.disconnect)(self._on_inserted)
+            self._listens = wanted
 
     # What the user does -----------------------------------------------------------------------
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.io.axes import rename
+from napari_espmedsam.io.content import TIFF, first_bytes
 from napari_espmedsam.io.image_file import ImageFile
 from napari_espmedsam.io.tiff import read_tiff
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = (b"\x89PNG\r\n\x1a\n",)
 _JPEG = (b"\xff\xd8\xff",)
 
@@ -43,8 +44,8 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> ImageFi
         `axes` does not fit it.
     """
     path = Path(path)
-    start = _first_bytes(path)
-    if start.startswith(_TIFF):
+    start = first_bytes(path)
+    if start.startswith(TIFF):
         image = read_tiff(path)
     elif start.startswith(_PNG):
         image = _as_file(path, _read_png(path))
@@ -56,23 +57,6 @@ def read_image(path: str | os.PathLike[str], axes: str | None = None) -> ImageFi
             f"{start[:8]!r}); open it in Fiji or napari and save it as TIFF."
         )
     return image if axes is None else _rename(image, axes)
-
-
-def _first_bytes(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, not an image; name the files in it.")
-        with path.open("rb") as file:
-            start = file.read(16)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the spelling and the folder.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be opened ({error.strerror or error}); check its permissions."
-        ) from error
-    if not start:
-        raise InputError(f"{path} is empty (0 bytes); copy or export the file again.")
-    return start
 
 
 def _as_file(path: Path, array: NDArray[Any]) -> ImageFile:
@@ -125,21 +109,6 @@ def _damaged(path: Path, kind: str, error: Exception) -> str:
 
 
 def _rename(image: ImageFile, axes: str) -> ImageFile:
-    array, axes = image.array, axes.strip().upper()
-    fits = (
-        len(axes) == array.ndim
-        and len(set(axes)) == len(axes)
-        and set("YX") <= set(axes) <= set("TZCYXS")
-        and ("S" not in axes or array.shape[axes.index("S")] == 3)
-    )
-    if not fits:
-        raise InputError(
-            f"axes {axes!r} do not fit {image.path} with shape {array.shape}; give {array.ndim} "
-            "different letters out of T, Z, C, Y, X and S (S: the 3 colours), Y and X among them "
-            f"(the file's own axes: {image.axes})."
-        )
-    if "S" in axes:
-        array = np.moveaxis(array, axes.index("S"), -1)
-        axes = axes.replace("S", "") + "S"
+    (array,), axes = rename(image.path, [image.array], image.axes, axes)
     spacing = {a: v for a, v in image.spacing.items() if a in axes}
     return ImageFile(image.path, array, axes, spacing, image.n_series)

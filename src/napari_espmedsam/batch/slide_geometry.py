@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -105,7 +106,9 @@ class SlideGeometry:
     def tiles_of(self, window: Window) -> list[int]:
         """List the tiles that decide about a window of the slide, in the order of their numbers."""
         rows, columns = self.model_window(window)
-        starts = zip((self.grid.rows, self.grid.columns), (rows, columns), self.grid.tile, strict=True)
+        starts = zip(
+            (self.grid.rows, self.grid.columns), (rows, columns), self.grid.tile, strict=True
+        )
         in_rows, in_columns = (
             [k for k, s in enumerate(each) if s < part.stop and s + size > part.start]
             for each, part, size in starts
@@ -147,7 +150,9 @@ class SlideGeometry:
     def _from_model(self, logits: Floats, have: Window, want: Window) -> Floats:
         """Resize model px to px of the slide, with a neighbour on each side where there is one."""
         if self.up == self.down:
-            cut = (slice(w.start - h.start, w.stop - h.start) for w, h in zip(want, have, strict=True))
+            cut = (
+                slice(w.start - h.start, w.stop - h.start) for w, h in zip(want, have, strict=True)
+            )
             return logits[tuple(cut)]
         blocks = [self._blocks(part, n, 1) for part, n in zip(want, self.shape, strict=True)]
         for axis, (lo, hi) in enumerate(blocks):
@@ -203,7 +208,7 @@ class SlideGeometry:
         blocks = max(1, _BAND_PIXELS // (width * self.down))
         cuts = range((rows.start // self.up + 1) * self.up, rows.stop, blocks * self.up)
         edges = [rows.start, *cuts, rows.stop]
-        return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+        return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
     def _blocks(self, part: slice, length: int, margin: int) -> tuple[int, int]:
         """First and last + 1 of the `down` x `down` blocks that hold a part of the slide."""
@@ -217,7 +222,9 @@ class SlideGeometry:
 
     def _to_slide(self, part: slice, used: int, length: int) -> slice:
         stop = min(part.stop, used)
-        return slice(part.start * self.down // self.up, min(length, -(-stop * self.down // self.up)))
+        return slice(
+            part.start * self.down // self.up, min(length, -(-stop * self.down // self.up))
+        )
 
     def _to_model(self, part: slice, length: int, plane: int) -> slice:
         """One block and one prompt cell more on each side than the part itself."""

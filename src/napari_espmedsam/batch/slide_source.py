@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_espmedsam.errors import EspMedSamError, InputError
+from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.image import PlaneStack
+from napari_espmedsam.io.open_image import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,13 +66,8 @@ class Slide:
         """
         try:
             return self.levels[level].plane(0, window)
-        except EspMedSamError as error:
-            raise InputError(f"{self.path}, {_where(window, level)}: {error}") from error
-        except Exception as error:  # each codec has exceptions of its own
-            raise InputError(
-                f"{self.path} cannot be read at {_where(window, level)} ({error}); the file is cut "
-                "short or damaged there. Copy or export it again."
-            ) from error
+        except InputError as error:
+            raise InputError(f"{_where(window, level)}: {error}") from error
 
     def fingerprint(self) -> str:
         """Hash what tells this slide from another without reading all of it."""
@@ -104,36 +100,22 @@ def open_slide(path: str | Path, request: SegmentRequest) -> Slide:
         If it cannot be opened, holds more than one plane, or a setting does not fit.
     """
     path = Path(path)
-    arrays, axes, spacing = _open_levels(path)
     if request.planes is not None:
         raise InputError("planes is given, and a slide has one plane. Leave it out.")
-    chosen = {"channel": request.channel, "rgb": request.rgb}
-    levels = [PlaneStack.from_array(a, request.axes or axes, **chosen) for a in arrays]
+    image = open_image(path, axes=request.axes)
+    levels = [
+        PlaneStack.from_array(array, image.axes, channel=request.channel, rgb=request.rgb)
+        for array in image.levels
+    ]
     if len(levels[0]) > 1:
         raise InputError(
-            f"{path} has {len(levels[0])} planes (axes {axes}); a slide has one. Use "
+            f"{path} has {len(levels[0])} planes (axes {image.axes}), and a slide has one. Use "
             "`napari-espmedsam segment` for stacks."
         )
-    return Slide(path, tuple(levels), spacing)
-
-
-def _open_levels(path: Path) -> tuple[list[Any], str, dict[str, float]]:
-    """Open the levels of a TIFF as arrays that read what is sliced."""
-    import tifffile
-    import zarr
-
-    try:
-        tif = tifffile.TiffFile(path)
-        series = tif.series[0]
-        arrays = [
-            zarr.open_array(series.aszarr(level=k), mode="r", zarr_format=2)
-            for k in range(len(series.levels))
-        ]
-    except Exception as error:
-        raise InputError(f"{path} cannot be opened as a slide ({error}).") from error
-    return arrays, str(series.axes), {}
+    return Slide(path, tuple(levels), image.spacing)
 
 
 def _where(window: Window, level: int) -> str:
     rows, columns = window
-    return f"rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop} (level {level})"
+    place = f"Rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop}"
+    return place if level == 0 else f"{place} of level {level}"

@@ -133,7 +133,10 @@ def overview(slide: Slide) -> tuple[npt.NDArray[np.float32], int]:
         bands.append(_shrink(slide.read(window, level), step))
     picture = np.concatenate(bands)
     # Levels may be rounded down: the last cells then repeat their neighbours.
-    missing = [max(0, -(-n // cell) - got) for n, got in zip((height, width), picture.shape[:2], strict=True)]
+    missing = [
+        max(0, -(-n // cell) - got)
+        for n, got in zip((height, width), picture.shape[:2], strict=True)
+    ]
     padding = [(0, n) for n in missing] + [(0, 0)] * (picture.ndim - 2)
     return np.pad(picture, padding, mode="edge"), cell
 

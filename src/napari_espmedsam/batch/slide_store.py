@@ -93,6 +93,8 @@ class SlideStore:
         with self._writing():
             if resume and plan.is_file():
                 self._check_same(json.loads(plan.read_text(encoding="utf-8")), record)
+                shutil.rmtree(self.tiles, ignore_errors=True)  # some may be half-written
+                self.tiles.mkdir()
                 return
             shutil.rmtree(self.partial, ignore_errors=True)
             self._create(shape)
@@ -182,8 +184,8 @@ class SlideStore:
 
     def _levels(self) -> list[zarr.Array[Any]]:
         group = self._group()
-        names = sorted(group.array_keys(), key=int)
-        return [group[name] for name in names]  # type: ignore[misc]
+        first: Any = group["0"]
+        return [group[str(k)] for k in range(len(level_shapes(first.shape)))]  # type: ignore[misc]
 
     def _attributes(
         self, provenance: Mapping[str, Any], spacing: Mapping[str, float]

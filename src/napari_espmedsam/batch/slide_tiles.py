@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-from napari_espmedsam.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     from napari_espmedsam.batch.slide_plan import SlidePlan
@@ -60,8 +60,11 @@ class TileStore:
     def put(self, tile: int, logits: Floats) -> None:
         """Keep the logits of a tile if another chunk needs them too."""
         if self._uses[tile] > 1:
-            with atomic_path(self._path(tile)) as temporary:
-                np.save(temporary, logits, allow_pickle=False)
+            path = self._path(tile)
+            # Not flushed as results are: a run that is resumed starts with an empty store.
+            temporary = path.with_name(f"{secrets.token_hex(4)}.part.npy")
+            np.save(temporary, logits, allow_pickle=False)
+            os.replace(temporary, path)
 
     def release(self, chunk: int) -> None:
         """Say that a chunk is done; what no other chunk needs is removed."""

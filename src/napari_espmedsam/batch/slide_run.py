@@ -15,6 +15,7 @@ from napari_espmedsam.batch.slide_chunk import segment_chunk
 from napari_espmedsam.batch.slide_merge import merge_chunks
 from napari_espmedsam.batch.slide_store import SlideStore
 from napari_espmedsam.batch.slide_tiles import TileStore
+from napari_espmedsam.errors import OutputError
 
 if TYPE_CHECKING:
     from napari_espmedsam.batch.slide_plan import SlidePlan
@@ -88,6 +89,8 @@ def run_slide(
     DeviceError
         If the device runs out of memory.
     """
+    if output.resolve() == slide.path.resolve():
+        raise OutputError(f"the result would replace the slide {output}; choose another name.")
     store = SlideStore(output)
     store.check(resume=resume, overwrite=overwrite)
     record = run_record(slide, segmenter, plan)

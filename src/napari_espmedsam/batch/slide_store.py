@@ -54,7 +54,8 @@ class SlideStore:
         Raises
         ------
         OutputError
-            If it exists already, an unfinished run is in the way or the folder is read-only.
+            If it exists already, an unfinished run or something else is in the way, or the folder
+            is read-only.
         """
         check_folder(self.path.parent)
         if self.path.exists():
@@ -66,7 +67,14 @@ class SlideStore:
                 raise OutputError(
                     f"{self.path} is no Zarr folder and would be replaced; choose another name."
                 )
-        if self.partial.exists() and not (resume or overwrite):
+        if not self.partial.exists():
+            return
+        if not self._run.is_dir() and any(self.partial.iterdir()):
+            raise OutputError(
+                f"{self.partial} is no unfinished run and would be replaced; move it, or choose "
+                "another output name."
+            )
+        if not (resume or overwrite):
             raise OutputError(
                 f"{self.partial} holds an unfinished run; pass --resume to go on with it, or "
                 "--overwrite to begin again."

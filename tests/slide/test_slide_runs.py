@@ -143,7 +143,8 @@ def test_a_damaged_tile_is_named_and_the_rest_stays(
     with pytest.raises(InputError, match=r"Rows \d+ to 1500.*damaged"):
         job.run(tmp_path / "out.zarr")
     partial = tmp_path / "out.zarr.partial"
-    assert len(list((partial / ".run" / "chunks").glob("*.npz"))) == 8
+    finished = sorted(int(p.stem) for p in (partial / ".run" / "chunks").glob("*.npz"))
+    assert finished == list(range(7))  # the eighth sees the damage in its margin
     assert not (tmp_path / "out.zarr").exists()
 
 

@@ -21,7 +21,7 @@ def slide(
     image: Annotated[
         Path, typer.Argument(metavar="IN", help="One large image, best a pyramidal TIFF.")
     ],
-    output: Annotated[
+    target: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="OUT.zarr", help="OME-Zarr folder to make."),
     ],
@@ -62,14 +62,14 @@ def slide(
     from napari_espmedsam.batch.slide_store import SlideStore
 
     known = None if intensity is None else parse_intensity(intensity)
-    store = SlideStore(output)
+    store = SlideStore(target)
     if not dry_run:
         store.check(resume=resume, overwrite=overwrite)
     opened = open_slide(image, request)
     segmenter = load_segmenter(request)
     plan = plan_slide(opened, segmenter.header, request, tissue=tissue, intensity=known)
     done = len(store.done()) if resume else 0
-    estimate = estimate_slide(opened, segmenter, plan, _existing(output), done)
+    estimate = estimate_slide(opened, segmenter, plan, _existing(target), done)
     typer.echo("\n".join(estimate.lines()))
     if dry_run:
         return
@@ -78,7 +78,7 @@ def slide(
     from napari_espmedsam.batch.slide_run import run_slide
 
     start = time.perf_counter()
-    steps = run_slide(opened, segmenter, plan, output, resume=resume, overwrite=overwrite)
+    steps = run_slide(opened, segmenter, plan, target, resume=resume, overwrite=overwrite)
     with TileProgress(image.name) as progress:
         while True:
             try:
@@ -88,7 +88,7 @@ def slide(
                 break
             progress(step.tiles / max(1, step.n_tiles))
     text = "mask" if request.output == "mask" else f"{found} object{'' if found == 1 else 's'}"
-    typer.echo(f"{image}  {text}  {time.perf_counter() - start:.1f} s -> {output}")
+    typer.echo(f"{image}  {text}  {time.perf_counter() - start:.1f} s -> {target}")
 
 
 def parse_intensity(text: str) -> IntensityRange:

@@ -37,6 +37,17 @@ def test_files_weights_and_samples_need_no_torch_and_no_qt() -> None:
     assert loaded.isdisjoint({"torch", "timm", "qtpy", "napari"})
 
 
+def test_readers_need_no_torch_and_no_qt() -> None:
+    """A file is opened from scripts and on machines without a screen, too."""
+    loaded = _loaded_by(
+        "import napari_espmedsam.widgets.image_readers, napari_espmedsam.widgets.run_files\n"
+        "import napari_espmedsam.io.open_image, napari_espmedsam.io.tiff_pyramid\n"
+        "import napari_espmedsam.io.ome_zarr, napari_espmedsam.io.dicom"
+    )
+    assert "tifffile" in loaded
+    assert loaded.isdisjoint({"torch", "timm", "qtpy", "PyQt6", "napari", "skimage"})
+
+
 @pytest.mark.parametrize("module", ["cli", "widgets.segment"])
 def test_forms_open_without_torch(module: str) -> None:
     """A user who only looks at the form or at --help does not wait for torch."""

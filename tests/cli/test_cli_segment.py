@@ -16,6 +16,7 @@ import tifffile
 from click.testing import Result
 from PIL import Image
 
+from napari_espmedsam.cli.files import expand_inputs, plan_outputs
 from napari_espmedsam.io.images import read_image
 from napari_espmedsam.io.labels import read_provenance
 
@@ -127,6 +128,14 @@ def test_some_planes_only(segment: Run, tmp_path: Path) -> None:
     assert segment(path, "--planes", "0,2-3", *options).exit_code == 0
     labels = read_image(tmp_path / "out" / "a_labels.tif").array
     assert [bool(plane.any()) for plane in labels] == [True, False, True, True]
+
+
+def test_an_ome_zarr_folder_is_an_image(tmp_path: Path) -> None:
+    folder = tmp_path / "a.ome.zarr"
+    folder.mkdir()
+    (folder / ".zgroup").touch()
+    (plan,) = plan_outputs(expand_inputs([str(folder)]), tmp_path / "out")
+    assert plan == (folder, tmp_path / "out" / "a_labels.tif")
 
 
 def test_folders_and_patterns(segment: Run, tmp_path: Path) -> None:

@@ -50,10 +50,17 @@ def test_npe2_finds_nothing_wrong(manifest: PluginManifest) -> None:
     manifest.validate_imports()
 
 
-def test_only_prompt_files_are_claimed(manifest: PluginManifest) -> None:
-    (reader,) = manifest.contributions.readers or []
-    assert reader.filename_patterns == ["*.espprompts.json"]
-    assert not reader.accepts_directories
+def test_what_is_claimed(manifest: PluginManifest) -> None:
+    """PNG, JPEG and films are napari's: it opens them well."""
+    readers = {each.command: each for each in manifest.contributions.readers or []}
+    patterns = {pattern for each in readers.values() for pattern in each.filename_patterns}
+    assert patterns.isdisjoint({"*", "*.*", "*.png", "*.jpg", "*.jpeg", "*.avi", "*.npy", "*.json"})
+    assert {"*.espprompts.json", "*.esprun.json", "*.tif", "*.svs", "*.ndpi", "*.dcm"} <= patterns
+    folders = [name for name, each in readers.items() if each.accepts_directories]
+    assert folders == [f"{PLUGIN}.read_images"]
+
+
+def test_prompts_are_written_as_prompts(manifest: PluginManifest) -> None:
     (writer,) = manifest.contributions.writers or []
     assert writer.layer_types == ["labels"]
     assert writer.filename_extensions == [".espprompts.json"]

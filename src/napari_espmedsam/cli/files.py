@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.io.content import is_zarr
 from napari_espmedsam.io.images import IMAGE_SUFFIXES
 
 LABELS_SUFFIX = "_labels.tif"
@@ -19,7 +20,8 @@ def expand_inputs(given: Sequence[str]) -> list[Path]:
     ----------
     given : sequence of str
         A folder stands for the images directly in it, without hidden files and label files of an
-        earlier run. A pattern that the shell has left alone (``*.tif`` on Windows) is expanded.
+        earlier run; an OME-Zarr folder is an image. A pattern that the shell has left alone
+        (``*.tif`` on Windows) is expanded.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def expand_inputs(given: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for text in given:
         path = Path(text)
-        if path.is_dir():
+        if path.is_dir() and not is_zarr(path):
             found.update(dict.fromkeys(_images_in(path)))
         elif not path.exists() and glob.has_magic(text):
             found.update(dict.fromkeys(_matches(text)))

@@ -40,15 +40,20 @@ def display_ranges(level: Any, axes: str) -> tuple[Range, ...]:
     if dtype.itemsize == 1:
         info = np.iinfo(dtype)
         return ((float(info.min), float(info.max)),) * n
-    sample = np.asarray(level[_middle(level.shape, axes)])
+    sample = read_middle(level, axes)
     channels = np.moveaxis(sample, _kept(axes).index("C"), 0) if "C" in axes else sample[None]
     return tuple(_range(channel) for channel in channels)
+
+
+def read_middle(level: Any, axes: str) -> NDArray[Any]:
+    """Read the middle 2048 x 2048 px at most of the middle plane, with all channels and colours."""
+    return np.asarray(level[_middle(level.shape, axes)])
 
 
 def _middle(shape: Sequence[int], axes: str) -> tuple[Any, ...]:
     index: list[Any] = []
     for n, axis in zip(shape, axes, strict=True):
-        if axis == "C":
+        if axis in "CS":
             index.append(slice(None))
         elif axis in "YX":
             start = max(0, (n - WINDOW) // 2)

@@ -32,6 +32,15 @@ MICROMETRES: dict[str, float] = {
     "meter": 1e6,
 }
 
+# Factors to seconds; OME-XML and ImageJ write symbols, OME-Zarr whole words.
+SECONDS: dict[str, float] = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("µs", "μs", "us", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+}
+
 
 def micrometres(value: object, unit: object) -> float | None:
     """Convert a length to micrometres, or None where it says nothing usable.
@@ -49,7 +58,28 @@ def micrometres(value: object, unit: object) -> float | None:
         Length in micrometres; None for an unknown unit and for a value that is not a positive,
         finite number.
     """
-    factor = MICROMETRES.get(str(unit).strip().lower())
+    return _converted(value, MICROMETRES.get(str(unit).strip().lower()))
+
+
+def seconds(value: object, unit: object) -> float | None:
+    """Convert a duration to seconds, or None where it says nothing usable.
+
+    Parameters
+    ----------
+    value : object
+        A number, or text that holds one.
+    unit : object
+        Its unit as written in the file, for example ``"ms"`` or ``"second"``.
+
+    Returns
+    -------
+    float or None
+        As in :func:`micrometres`.
+    """
+    return _converted(value, SECONDS.get(str(unit).strip().lower()))
+
+
+def _converted(value: object, factor: float | None) -> float | None:
     try:
         length = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.io.contrast import display_ranges
+from napari_espmedsam.io.contrast import display_ranges, read_middle
 from napari_espmedsam.io.lazy_image import LazyImage, Range
 
 # Folders and files that are named like this lose the whole of it.
@@ -58,16 +58,12 @@ def _is_reduced(large: Sequence[int], small: Sequence[int], axes: str) -> bool:
         if axis in "ZYX" and not 0 < little <= big:
             return False
     y, x = axes.index("Y"), axes.index("X")
-    if _is_same(large, small, y, x):
+    if (large[y], large[x]) == (small[y], small[x]):
         return False
     # One pixel of rounding either way is allowed: a level of 3 px may stand for 7 or for 5.
-    lowest = [(large[i]) / (small[i] + 1) for i in (y, x)]
-    highest = [(large[i]) / max(small[i] - 1, 0.5) for i in (y, x)]
+    lowest = [large[i] / (small[i] + 1) for i in (y, x)]
+    highest = [large[i] / max(small[i] - 1, 0.5) for i in (y, x)]
     return max(lowest) <= min(highest)
-
-
-def _is_same(large: Sequence[int], small: Sequence[int], y: int, x: int) -> bool:
-    return (large[y], large[x]) == (small[y], small[x])
 
 
 def finish(
@@ -102,15 +98,22 @@ def finish(
     Raises
     ------
     InputError
-        If no level can be decoded.
+        If no level can be decoded, or pixels are no whole or real numbers.
     """
+    if levels[0].dtype.kind not in "biuf":
+        raise InputError(
+            f"{path} has pixels of type {levels[0].dtype}, but only whole and real numbers can be "
+            "shown; convert it."
+        )
     kept, notes, n_channels = list(levels), list(warnings), 1
     if "C" in axes:
         n_channels = int(levels[0].shape[axes.index("C")])
-    limits = tuple(contrast_limits)
-    while len(limits) != n_channels:
+    limits = tuple(contrast_limits) if len(contrast_limits) == n_channels else ()
+    while True:
         try:
-            limits = display_ranges(kept[-1], axes)
+            if len(kept) > 1 and (limits or axes.endswith("S") or kept[-1].dtype.itemsize == 1):
+                read_middle(kept[-1], axes)  # nobody else looks whether it can be decoded
+            limits = limits or display_ranges(kept[-1], axes)
             break
         except InputError as error:
             if len(kept) == 1:

@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tifffile
 
-from napari_espmedsam.io.image_file import micrometres
+from napari_espmedsam.io.image_file import micrometres, seconds
 
-_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0}
 _MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)")
 # Slide scanners whose resolution tag measures the tissue; elsewhere it is about printing.
 _CALIBRATED = ("ndpi", "scn", "qpi", "bif")
@@ -61,7 +59,7 @@ def channel_names(tif: tifffile.TiffFile, series: int = 0) -> tuple[str, ...]:
 
 
 def _ome_pixels(tif: tifffile.TiffFile, series: int) -> Mapping[str, Any]:
-    images = tifffile.xml2dict(tif.ome_metadata).get("OME", {}).get("Image", {})
+    images = tifffile.xml2dict(tif.ome_metadata or "").get("OME", {}).get("Image", {})
     listed = images if isinstance(images, list | tuple) else [images]
     pixels: Mapping[str, Any] = listed[min(series, len(listed) - 1)].get("Pixels", {})
     return pixels
@@ -75,7 +73,7 @@ def _ome_spacing(pixels: Mapping[str, Any]) -> dict[str, float]:
         )
         if size is not None:
             found[axis] = size
-    return found | seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
+    return found | _step(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
 
 
 def _imagej_spacing(tif: tifffile.TiffFile, metadata: Mapping[str, Any]) -> dict[str, float]:
@@ -84,7 +82,7 @@ def _imagej_spacing(tif: tifffile.TiffFile, metadata: Mapping[str, Any]) -> dict
     depth = micrometres(metadata.get("spacing"), unit)
     if depth is not None:
         found["Z"] = depth
-    return found | seconds(metadata.get("finterval"), metadata.get("tunit", "s"))
+    return found | _step(metadata.get("finterval"), metadata.get("tunit", "s"))
 
 
 def _aperio_spacing(description: str) -> dict[str, float]:
@@ -110,10 +108,6 @@ def _resolution(page: tifffile.TiffPage, unit: object) -> dict[str, float]:
     return found
 
 
-def seconds(value: object, unit: object) -> dict[str, float]:
-    """Return ``{"T": seconds}``, or nothing for a time that says nothing usable."""
-    try:
-        length = float(value) * _SECONDS[str(unit).strip().lower()]  # type: ignore[arg-type]
-    except (TypeError, ValueError, KeyError):
-        return {}
-    return {"T": length} if np.isfinite(length) and length > 0 else {}
+def _step(value: object, unit: object) -> dict[str, float]:
+    length = seconds(value, unit)
+    return {} if length is None else {"T": length}

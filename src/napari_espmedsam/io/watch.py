@@ -68,20 +68,22 @@ class WatchedArray:
     def __init__(self, array: Any, watch: FileWatch) -> None:
         self._array, self._watch = array, watch
         self.shape = tuple(int(n) for n in array.shape)
-        self.dtype = np.dtype(array.dtype)
+        self.dtype = np.dtype(array.dtype).newbyteorder("=")
         self.ndim = len(self.shape)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         self._watch.check()
         try:
             part: NDArray[Any] = np.asarray(self._array[index])
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(
                 f"{self._watch.path} is damaged or cut short: a part of it cannot be decoded "
                 f"({str(error).strip() or type(error).__name__}); copy or export the file again."
             ) from error
         self._watch.check()  # a change during the read may have mixed two versions
-        return part.astype(part.dtype.newbyteorder("="), copy=False)
+        return part.astype(self.dtype, copy=False)
 
 
 def lazy(array: Any, watch: FileWatch, axes: str) -> Any:
@@ -108,7 +110,7 @@ def lazy(array: Any, watch: FileWatch, axes: str) -> Any:
         for n, chunk, axis in zip(array.shape, array.chunks, axes, strict=True)
     )
     watched = WatchedArray(array, watch)
-    meta = np.empty((0,) * watched.ndim, watched.dtype.newbyteorder("="))
+    meta = np.empty((0,) * watched.ndim, watched.dtype)
     # name=False: the default name is a hash of all pixels.
     return da.from_array(watched, chunks=blocks, name=False, meta=meta)
 

@@ -203,6 +203,24 @@ def test_a_slide_without_pyramid_or_tissue(
     assert job.run(tmp_path / "out.zarr").max() == 2
 
 
+def test_an_ome_zarr_slide_gives_the_labels_of_its_tiff(
+    make_job: MakeJob, planted: Array, tmp_path: Path
+) -> None:
+    import zarr
+
+    group = zarr.open_group(str(tmp_path / "slide.zarr"), mode="w", zarr_format=2)
+    for k in range(2):
+        channels_first = np.moveaxis(planted[:: 2**k, :: 2**k], -1, 0)
+        group.create_array(str(k), data=channels_first, chunks=(3, 256, 256))
+    scale = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    datasets = [{"path": str(k), "coordinateTransformations": scale} for k in range(2)]
+    names = {"c": "channel", "y": "space", "x": "space"}
+    axes = [{"name": name, "type": kind} for name, kind in names.items()]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    of_zarr = make_job(tmp_path / "slide.zarr", rgb=True).run(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(of_zarr, make_job(planted).run(tmp_path / "b.zarr"))
+
+
 def test_levels_and_metadata_are_ome_zarr(
     make_job: MakeJob, planted: Array, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def slide(
     image: Annotated[
-        Path, typer.Argument(metavar="IN", help="One large image, best a pyramidal TIFF.")
+        Path, typer.Argument(metavar="IN", help="One large image: a pyramidal TIFF or OME-Zarr.")
     ],
     target: Annotated[
         Path,

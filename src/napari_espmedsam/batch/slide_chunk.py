@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from napari_espmedsam.batch.slide_tiles import TileStore, compute_tile
 from napari_espmedsam.inference.postprocess import to_labels
 from napari_espmedsam.inference.regions import first_pixels, look_up
-from napari_espmedsam.inference.tiling import LogitBlender
+from napari_espmedsam.inference.tiling import GRID, LogitBlender
 
 if TYPE_CHECKING:
     from napari_espmedsam.batch.slide_plan import SlidePlan
@@ -23,7 +24,6 @@ BACKGROUND = -20.0
 """Logit of tiles without tissue."""
 
 Labels = npt.NDArray[np.uint32]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +80,14 @@ def segment_chunk(
     ChunkResult
         Labels of its own px, and what is needed to join objects with those of its neighbours.
     """
-    window = plan.window(chunk)
-    geometry = plan.geometry
-    blender = LogitBlender(geometry.grid, geometry.model_window(window))
-    background: Floats | None = None
-    waiting: list[int] = []
-    for tile in geometry.tiles_of(window):
-        if not plan.computed[tile]:
-            waiting.append(tile)
-            continue
+    window, geometry, tiles = plan.window(chunk), plan.geometry, plan.tiles(chunk)
+    if not tiles:
+        raise ValueError(f"chunk {chunk} holds no tissue; plan.chunks lists those that do")
+    # Further out there is background for sure: nothing to blend and to label.
+    rim = math.ceil(2 * GRID / geometry.scale + 3 * plan.post.smoothing) + 2 * geometry.down + 2
+    part = geometry.around(tiles, rim, window)
+    blender = LogitBlender(geometry.grid, geometry.model_window(part))
+    for tile in tiles:
         logits = None if store is None else store.get(tile)
         if logits is None:
             logits = compute_tile(slide, segmenter, plan, tile)
@@ -96,12 +95,14 @@ def segment_chunk(
                 store.put(tile, logits)
             yield tile
         blender.add(tile, logits)
-        background = np.full_like(logits, BACKGROUND) if background is None else background
-    if background is None:
-        raise ValueError(f"chunk {chunk} holds no tissue; plan.chunks lists those that do")
-    for tile in waiting:
-        blender.add(tile, background)
-    labels = to_labels(geometry.probability(blender.result(), window), plan.post)
+    for tile in geometry.tiles_of(part):
+        if not plan.computed[tile]:
+            blender.add(tile, np.full(logits.shape, BACKGROUND, np.float32))
+    labels = np.zeros([n.stop - n.start for n in window], np.uint32)
+    inside = tuple(
+        slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, window, strict=True)
+    )
+    labels[inside] = to_labels(geometry.probability(blender.result(), part), plan.post)
     return cut_chunk(labels, plan, chunk)
 
 

@@ -69,6 +69,18 @@ class SlideGeometry:
         rows, columns = (self._to_slide(part, used, length) for part, used, length in parts)
         return rows, columns
 
+    def around(self, tiles: list[int], rim: int, window: Window) -> Window:
+        """Say which part of a window holds tiles and a rim around them, in px of the slide."""
+        boxes = [self.tile_box(i) for i in tiles]
+        rows, columns = (
+            slice(
+                max(part.start, min(box[k].start for box in boxes) - rim),
+                min(part.stop, max(box[k].stop for box in boxes) + rim),
+            )
+            for k, part in enumerate(window)
+        )
+        return rows, columns
+
     def tile_pixels(self, i: int, read: Read) -> Floats:
         """Read and resize the pixels of tile i.
 

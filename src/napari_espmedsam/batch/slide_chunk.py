@@ -87,6 +87,7 @@ def segment_chunk(
     rim = math.ceil(2 * GRID / geometry.scale + 3 * plan.post.smoothing) + 2 * geometry.down + 2
     part = geometry.around(tiles, rim, window)
     blender = LogitBlender(geometry.grid, geometry.model_window(part))
+    shape: tuple[int, ...] = ()
     for tile in tiles:
         logits = None if store is None else store.get(tile)
         if logits is None:
@@ -95,9 +96,10 @@ def segment_chunk(
                 store.put(tile, logits)
             yield tile
         blender.add(tile, logits)
+        shape = logits.shape
     for tile in geometry.tiles_of(part):
         if not plan.computed[tile]:
-            blender.add(tile, np.full(logits.shape, BACKGROUND, np.float32))
+            blender.add(tile, np.full(shape, BACKGROUND, np.float32))
     labels = np.zeros([n.stop - n.start for n in window], np.uint32)
     inside = tuple(
         slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, window, strict=True)

@@ -26,8 +26,8 @@ import typer
 
 TILE = 512
 TISSUE = 0.04
-# px; radius of a blob of tissue: four per 10,000 x 10,000 px. With a single one, how it happens to lie
-# on the grids of tiles and chunks would weigh more than the size of the slide.
+# px; radius of a blob of tissue: four per 10,000 x 10,000 px. With a single one, how it happens to
+# lie on the grids of tiles and chunks would weigh more than the size of the slide.
 _BLOB = 564
 Tile = npt.NDArray[np.uint8]
 

@@ -26,7 +26,9 @@ import typer
 
 TILE = 512
 TISSUE = 0.04
-_BLOB = 1128  # px; radius of a blob of tissue: one per 10,000 x 10,000 px
+# px; radius of a blob of tissue: four per 10,000 x 10,000 px. With a single one, how it happens to
+# lie on the grids of tiles and chunks would weigh more than the size of the slide.
+_BLOB = 564
 Tile = npt.NDArray[np.uint8]
 
 

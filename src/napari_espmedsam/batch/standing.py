@@ -101,9 +101,7 @@ def check_ours(task: FileTask) -> RunRecord | None:
     return record
 
 
-def _first_change(
-    task: FileTask, record: RunRecord, input_sha256: str
-) -> str | None:
+def _first_change(task: FileTask, record: RunRecord, input_sha256: str) -> str | None:
     """Say why a result is not the one asked for; None if it is."""
     if record.state == "writing":
         return "the last run was stopped while it wrote the results"

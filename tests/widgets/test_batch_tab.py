@@ -147,7 +147,7 @@ def test_a_folder_with_a_broken_file(
     click(tab.dry_button)
     end(tab)
     assert not (tmp_path / "out").exists()
-    assert "3 to do" in tab.status.text()
+    assert "4 to do" in tab.status.text()
     assert "Nothing was written" in tab.status.text()
     tab.fields.formats["csv"].setChecked(True)
     click(tab.run_button)
@@ -168,7 +168,7 @@ def test_a_folder_with_a_broken_file(
     assert [Path(url.toLocalFile()).name for url in opened] == ["espmedsam-report.html"]
     click(tab.run_button)
     end(tab)
-    finished = {name: "finished" for name in done}
+    finished = dict.fromkeys(done, "finished")
     assert _states(tab) == finished | {"img3.tif": "failed"}
 
 

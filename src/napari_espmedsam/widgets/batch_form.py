@@ -42,6 +42,7 @@ class PathList(QPlainTextEdit):
         super().__init__()
         self.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.setTabChangesFocus(True)
+        self.setStyleSheet("PathList { border: 1px solid rgba(128, 128, 128, 90); }")
         self.setPlaceholderText("folder, files or plates/**/*.tif")
         self.setToolTip(
             "What to segment, one a line: image files, folders of them, or patterns such as "

@@ -132,7 +132,8 @@ class BatchModel(QAbstractTableModel):
         if role == _ROLE.DisplayRole:
             return row.text(column).replace("\n", " ")
         if role == _ROLE.ToolTipRole:
-            return (str(row.task.path) if column == 0 else row.text(column)) or None
+            whole = "\n".join(filter(None, [str(row.task.path), row.reason]))
+            return whole if column == 0 else row.text(column) or None
         if role == _ROLE.ForegroundRole and row.state in _TROUBLE:
             return _BAD
         if role == _ROLE.TextAlignmentRole and HEADINGS[column] == "Seconds":

@@ -25,7 +25,7 @@ from napari_espmedsam.widgets.scroll import Scroll
 _BAD = "color: #e8a33d;"  # as in the tab "Segment"
 _STEPS = 1000  # of the progress bar
 _LEAST_ROWS, _USUAL_ROWS = 4, 8
-_WIDTHS = (110, 70, 80, 60)  # px of all columns but the last
+_WIDTHS = (84, 88, 72, 56)  # px of all columns but the last
 
 
 class FileTable(QTableView):

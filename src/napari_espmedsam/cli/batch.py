@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from napari_espmedsam.batch.events import (
     FileProgress,
     FileStarted,
     JobResult,
+    left_text,
     summary,
 )
 from napari_espmedsam.batch.job import DEFAULT_FORMATS, BatchJob
@@ -140,7 +140,8 @@ def _follow(run: JobRun) -> JobResult:
         for event in run.events():
             if isinstance(event, FileStarted):
                 place = f"{event.index + 1}/{len(run.statuses)}"
-                name = f"{place} {event.task.path.name}{_left(run.seconds_left)}"
+                left = left_text(run.seconds_left)
+                name = f"{place} {event.task.path.name}{f' ({left})' if left else ''}"
                 bar = shown.enter_context(TileProgress(name))
             elif isinstance(event, FileProgress):
                 bar(event.fraction)
@@ -150,14 +151,6 @@ def _follow(run: JobRun) -> JobResult:
                 shown.close()
                 _print(run.statuses[event.index].task, event.result)
     return result
-
-
-def _left(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes = math.ceil(seconds / 60)
-    text = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-    return f" ({text} left)"
 
 
 def _print(task: FileTask, result: FileResult) -> None:

@@ -24,9 +24,7 @@ from napari_espmedsam.batch.staging import staged
 from napari_espmedsam.batch.task import FileResult, FileTask
 from napari_espmedsam.errors import OutputError
 
-Execute = Callable[
-    [Sequence[FileTask], Path, Callable[[], bool]], Generator[TaskEvent, None, None]
-]
+Execute = Callable[[Sequence[FileTask], Path, Callable[[], bool]], Generator[TaskEvent, None, None]]
 """Does tasks: called with them, a folder that exists while the run does and that only processes
 with the same disk see, and a function that says whether to stop. Yields what happens, with the
 index of each task; it ends soon once it is to stop, and what it did not end counts as not done."""

@@ -29,3 +29,7 @@ class OutputError(EspMedSamError):
 
 class DeviceError(EspMedSamError):
     """A compute device that this machine or this PyTorch build does not offer."""
+
+
+class ClusterError(EspMedSamError):
+    """A cluster that cannot be reached, has gone, or does not suit the job."""

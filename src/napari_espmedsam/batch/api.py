@@ -10,7 +10,8 @@ from typing import Any
 
 from napari_espmedsam.batch.events import JobEvent, JobResult
 from napari_espmedsam.batch.job import DEFAULT_FORMATS, BatchJob
-from napari_espmedsam.batch.run import JobRun
+from napari_espmedsam.batch.local import run_here
+from napari_espmedsam.batch.run import Execute, JobRun
 from napari_espmedsam.batch.task import FileResult
 from napari_espmedsam.batch.work import finish, strict_steps
 from napari_espmedsam.errors import InputError
@@ -86,6 +87,7 @@ def segment_folder(
     overwrite: bool = False,
     report: bool = True,
     on_event: Callable[[JobEvent], object] | None = None,
+    execute: Execute = run_here,
     **settings: Any,
 ) -> JobResult:
     """Segment the images of a folder; what cannot be used is reported, and the rest goes on.
@@ -106,6 +108,8 @@ def segment_folder(
         Whether to write the report of the job.
     on_event : callable, optional
         Called with each event, for a progress display. To pause or cancel use ``JobRun``.
+    execute : callable
+        Does the tasks: :func:`run_here` in this process, or ``Cluster.execute`` on many.
 
     Returns
     -------
@@ -132,7 +136,7 @@ def segment_folder(
         overwrite=overwrite,
         report=report,
     )
-    for event in JobRun(job).events():
+    for event in JobRun(job, execute).events():
         if on_event is not None:
             on_event(event)
         if isinstance(event, JobResult):

@@ -118,7 +118,8 @@ class JobResult:
 
 
 FileEnded = FileDone | FileSkipped | FileFailed | FileCancelled
-JobEvent = FileStarted | FileProgress | FileEnded | JobResult
+TaskEvent = FileStarted | FileProgress | FileEnded
+JobEvent = TaskEvent | JobResult
 
 
 def ended(index: int, result: FileResult) -> FileEnded:

@@ -1,27 +1,33 @@
-"""Run a job on this machine, one image after the other."""
+"""Run a job: its statuses, pause, cancel and report, wherever its tasks are done."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from napari_espmedsam.batch.events import (
-    FileEnded,
     FileProgress,
     FileStarted,
     FileStatus,
     JobEvent,
     JobResult,
+    TaskEvent,
     ended,
 )
 from napari_espmedsam.batch.job import BatchJob
+from napari_espmedsam.batch.local import run_here
 from napari_espmedsam.batch.report import write_report
 from napari_espmedsam.batch.staging import staged
 from napari_espmedsam.batch.task import FileResult, FileTask
-from napari_espmedsam.batch.work import Steps, file_steps
 from napari_espmedsam.errors import OutputError
+
+Execute = Callable[[Sequence[FileTask], Path, Callable[[], bool]], Generator[TaskEvent, None, None]]
+"""Does tasks: called with them, a folder that exists while the run does and that only processes
+with the same disk see, and a function that says whether to stop. Yields what happens, with the
+index of each task; it ends soon once it is to stop, and what it did not end counts as not done."""
 
 
 class JobRun:
@@ -31,6 +37,8 @@ class JobRun:
     ----------
     job : BatchJob
         What to do. Its images are looked for at once.
+    execute : callable
+        Does the tasks: :func:`run_here` in this process, or ``Cluster.execute`` on many.
 
     Attributes
     ----------
@@ -43,12 +51,12 @@ class JobRun:
         As ``BatchJob.plan``.
     """
 
-    def __init__(self, job: BatchJob) -> None:
+    def __init__(self, job: BatchJob, execute: Execute = run_here) -> None:
         self.job = job
+        self._execute = execute
         self._statuses = [FileStatus(task) for task in job.plan()]
         self._go = threading.Event()
         self._go.set()
-        self._cancelled = False
         self._stop_reason = ""
         self._seconds = 0.0  # of work, without pauses
         self._worked = 0.0  # bytes of images that this took
@@ -83,7 +91,10 @@ class JobRun:
         return left * self._seconds / self._worked
 
     def pause(self) -> None:
-        """Wait after the tile in work until :meth:`resume` or :meth:`cancel`."""
+        """Wait after the tile in work until :meth:`resume` or :meth:`cancel`.
+
+        On a cluster the images in work are finished, and no others are begun.
+        """
         self._go.clear()
 
     def resume(self) -> None:
@@ -92,7 +103,6 @@ class JobRun:
 
     def cancel(self) -> None:
         """Stop after the tile in work; what is finished stays, and the report is written."""
-        self._cancelled = True
         self._stop_reason = self._stop_reason or "the job was cancelled"
         self._go.set()
 
@@ -111,57 +121,44 @@ class JobRun:
         OutputError
             If the output folder cannot be made or written; before anything else is done.
         """
-        with staged(self.job.folder, "job"):
-            pass
+        with staged(self.job.folder, "job") as mark:
+            tasks = tuple(status.task for status in self._statuses)
+            work = self._execute(tasks, mark, lambda: bool(self._stop_reason))
+            try:
+                while (event := self._next(work)) is not None:
+                    yield event
+            finally:
+                work.close()
         for index, status in enumerate(self._statuses):
-            if self._stop_reason:
-                yield self._end(index, self._not_done(status.task))
-                continue
-            self._set(index, replace(status, state="running"))
-            yield FileStarted(index, status.task)
-            result = yield from self._do(index, status.task)
-            if result.stops_job:
-                self._stop_reason = result.reason
-            yield self._end(index, result)
+            if status.result is None:
+                result = self._not_done(status.task)
+                self._set(index, FileStatus(status.task, result.state, 1.0, result))
+                yield ended(index, result)
         yield self._finish()
 
-    def _do(self, index: int, task: FileTask) -> Generator[FileProgress, None, FileResult]:
-        steps = file_steps(task)
-        try:
-            while True:
-                self._go.wait()
-                if self._cancelled:
-                    return self._not_done(task)
-                fraction = self._advance(index, steps)
-                if isinstance(fraction, FileResult):
-                    return fraction
-                yield FileProgress(index, fraction)
-        finally:
-            steps.close()
-
-    def _advance(self, index: int, steps: Steps) -> float | FileResult:
-        """Take one step, and the time it takes."""
+    def _next(self, work: Iterator[TaskEvent]) -> TaskEvent | None:
+        """Wait while paused, let the work go on to its next event, and note that."""
+        self._go.wait()
         start = time.perf_counter()
-        try:
-            fraction = next(steps)
-        except StopIteration as stop:
-            result: FileResult = stop.value
-            if result.state != "skipped":
-                self._count(index, 1.0, start)
-            return result
-        self._count(index, fraction, start)
-        self._set(index, replace(self._statuses[index], fraction=fraction))
-        return fraction
+        event = next(work, None)
+        if event is not None:
+            self._note(event, time.perf_counter() - start)
+        return event
 
-    def _count(self, index: int, fraction: float, start: float) -> None:
-        status = self._statuses[index]
-        self._worked += max(1, status.task.size) * (fraction - status.fraction)
-        self._seconds += time.perf_counter() - start
-
-    def _end(self, index: int, result: FileResult) -> FileEnded:
-        status = self._statuses[index]
-        self._set(index, FileStatus(status.task, result.state, 1.0, result))
-        return ended(index, result)
+    def _note(self, event: TaskEvent, seconds: float) -> None:
+        status = self._statuses[event.index]
+        if isinstance(event, FileStarted):
+            new = replace(status, state="running")
+        elif isinstance(event, FileProgress):
+            new = replace(status, fraction=event.fraction)
+        else:
+            new = FileStatus(status.task, event.result.state, 1.0, event.result)
+            if event.result.stops_job:
+                self._stop_reason = self._stop_reason or event.result.reason
+        if new.state != "skipped":
+            self._worked += max(1, status.task.size) * (new.fraction - status.fraction)
+            self._seconds += seconds
+        self._set(event.index, new)
 
     def _not_done(self, task: FileTask) -> FileResult:
         return FileResult(task.relative, "cancelled", f"not done: {self._stop_reason}")

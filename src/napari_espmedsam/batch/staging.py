@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_espmedsam.errors import OutputError
@@ -21,7 +22,9 @@ def staging_path(folder: Path, name: str) -> Path:
 def staged(folder: Path, name: str) -> Iterator[Path]:
     """Yield an empty folder for the results called `name`, and remove it afterwards.
 
-    What a killed run left there is removed first.
+    What a killed run left there is removed first. The folder lies inside that of
+    :func:`staging_path` under a name of its own: a process that is taken for dead and is not (a
+    cluster's lost worker) loses its folder, and cannot write into ours.
 
     Raises
     ------
@@ -29,16 +32,19 @@ def staged(folder: Path, name: str) -> Iterator[Path]:
         If it cannot be made.
     """
     make_folder(folder)
-    place = staging_path(folder, name)
+    parent = staging_path(folder, name)
+    place = parent / secrets.token_hex(4)
     clear_staging(folder, name)
     try:
-        place.mkdir()
+        place.mkdir(parents=True)
     except OSError as error:
         raise refused(folder, error) from error
     try:
         yield place
     finally:
-        clear_staging(folder, name)
+        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # not empty: another process has begun the same
+            parent.rmdir()
 
 
 def clear_staging(folder: Path, name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from napari_espmedsam.batch.events import (
+    FileEnded,
     FileProgress,
     FileStarted,
     JobResult,
@@ -23,6 +24,7 @@ from napari_espmedsam.batch.outputs import output_names
 from napari_espmedsam.batch.run import JobRun
 from napari_espmedsam.batch.standing import look
 from napari_espmedsam.batch.task import FileResult, FileTask
+from napari_espmedsam.cli.cluster import enter_cluster
 from napari_espmedsam.cli.progress import TileProgress
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.inference.request import SegmentRequest
@@ -74,6 +76,28 @@ def batch(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write a report: a page and two tables.")
     ] = True,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Do the work on a Dask cluster: tcp://host:8786. All its machines have to see the "
+            "images and the folder of the results under the same path.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", metavar="N", min=0, help="Do the work in N processes of this machine."
+        ),
+    ] = 0,
+    gpu_workers: Annotated[
+        bool,
+        typer.Option(
+            "--gpu-workers",
+            help="With --scheduler: use only workers that were started with --resources GPU=1.",
+        ),
+    ] = False,
     *,
     request: SegmentRequest,
     given: frozenset[str],
@@ -95,9 +119,15 @@ def batch(
     )
     if dry_run:
         raise typer.Exit(_preview(job))
-    run = JobRun(job)
-    with _stopped_by_signals(run):
-        result = _follow(run)
+    with ExitStack() as stack:
+        if scheduler is None and not workers and not gpu_workers:
+            run, follow = JobRun(job), _follow
+        else:
+            job.validate()  # before a cluster is started
+            cluster = stack.enter_context(enter_cluster(scheduler, workers, gpu=gpu_workers))
+            run, follow = JobRun(job, cluster.execute), _follow_many
+        with _stopped_by_signals(run):
+            result = follow(run)
     raise typer.Exit(_conclude(result))
 
 
@@ -150,6 +180,18 @@ def _follow(run: JobRun) -> JobResult:
             else:
                 shown.close()
                 _print(run.statuses[event.index].task, event.result)
+    return result
+
+
+def _follow_many(run: JobRun) -> JobResult:
+    """Print a line for each image as it ends, and a bar for all of them."""
+    with TileProgress(f"{len(run.statuses)} images") as bar:
+        for event in run.events():
+            bar(run.fraction)
+            if isinstance(event, FileEnded):
+                _print(run.statuses[event.index].task, event.result)
+            elif isinstance(event, JobResult):
+                result = event
     return result
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_espmedsam.batch.slide_source import Slide
     from napari_espmedsam.inference.segmenter import Segmenter
 
-# Measured with benchmarks/slides.py: what a chunk needs beside its tiles.
+# Rough: what a chunk needs beside its tiles.
 CHUNK_SECONDS = 1.0
 BYTES_PER_PIXEL = 64  # of a chunk's window, while touching objects are split
 _MODEL_BYTES_PER_PIXEL = 1024  # of a tile in model px, while it is encoded
@@ -28,7 +28,7 @@ _RESULT_BYTES_PER_PIXEL = 0.25  # of tissue: labels of all levels, compressed
 
 @dataclass(frozen=True)
 class SlideEstimate:
-    """What a run will take. Time and disk are rough; memory is an upper bound on the CPU.
+    """What a run will take. Time and disk are rough; so is memory, on the safe side, for the CPU.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class SlideEstimate:
             f"{self.tiles:,} of {self.n_tiles:,} tiles, {self.chunks:,} of {self.n_chunks:,} "
             "chunks",
             f"time    about {_duration(self.seconds)} ({self.tile_seconds:.3g} s per tile)",
-            f"memory  at most {self.memory / 1e9:.1f} GB beside the loaded program",
+            f"memory  about {self.memory / 1e9:.1f} GB beside the loaded program",
             f"disk    about {self.disk / 1e9:.2g} GB while it runs, {self.disk_free / 1e9:,.0f} GB "
             "are free",
         ]

@@ -11,6 +11,7 @@ It ends with an error where a step does not do what it should, and writes
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the pictures")
     parser.add_argument("--model", type=Path, help="weight file instead of the bundled one")
     options = parser.parse_args()
+    os.environ["NAPARI_ESPMEDSAM_SETTINGS"] = ""  # the defaults, whatever the user has set
     options.out.mkdir(exist_ok=True)
     session = Session(options.out)
     if options.model is not None:
@@ -183,7 +185,8 @@ def cells_of(s: Session, part: Any) -> list[tuple[int, ...]]:
     """Rows and columns of the prompt cells that a part of the plane touches."""
     cells = s.studio.layers.prompts.cells
     step = s.viewer.dims.current_step[0]
-    world = ((step, y, x) for y, x in np.argwhere(part))
+    shown = s.studio.layers.labels.layer
+    world = (shown.data_to_world((step, y, x)) for y, x in np.argwhere(part))
     return sorted({tuple(int(i) for i in np.round(cells.world_to_data(w)[-2:])) for w in world})
 
 

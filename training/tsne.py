@@ -173,7 +173,8 @@ def tsne_figure(
     for ax, (title, embedded) in zip(axes, panels.items(), strict=True):
         _draw(ax, title, embedded)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    columns = min(3, len(panels))  # long names need a panel's width
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     with result_file(out) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     _write_csv(out.with_suffix(".csv"), panels)

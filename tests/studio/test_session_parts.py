@@ -12,7 +12,13 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.postprocess import PostProcess
 from napari_espmedsam.studio import naming
-from napari_espmedsam.studio.locks import add_locks, clear_erased, remove_locks, take_painted
+from napari_espmedsam.studio.locks import (
+    add_locks,
+    clear_erased,
+    locked_ids,
+    remove_locks,
+    take_painted,
+)
 from napari_espmedsam.studio.naming import Names, renumber
 from napari_espmedsam.studio.patches import apply_patch, find_patch
 from napari_espmedsam.studio.plane_record import ERASED
@@ -92,6 +98,24 @@ def test_painting_locks_the_objects_that_it_touches() -> None:
     np.testing.assert_array_equal(
         take_painted(row(1, 1, 0, 0), row(1, 0, 1, 0), None, "mask"), row(0, ERASED, 1, 0)
     )
+
+
+def test_painting_far_from_the_rest_of_an_object_locks_all_of_it(rng: np.random.Generator) -> None:
+    before = rng.integers(0, 4, (30, 40)).astype(np.uint32)
+    after = before.copy()
+    after[3:5, 6:9] = 2
+    locked = take_painted(before, after, None, "objects")
+    touched = set(np.unique([before[3:5, 6:9], after[3:5, 6:9]])) - {0}
+    np.testing.assert_array_equal(locked, np.where(np.isin(after, list(touched)), after, 0))
+    np.testing.assert_array_equal(take_painted(after, after, locked, "objects"), locked)
+
+
+def test_ids_of_locked_objects(rng: np.random.Generator) -> None:
+    locked = rng.choice(np.array([0, 3, 9, 2**31, ERASED], np.uint32), (20, 30))
+    assert locked_ids(locked) == set(np.unique(locked).tolist()) - {0, ERASED}
+    assert locked_ids(row(0, 0, 5)) == {5}
+    assert locked_ids(row(4)) == {4}
+    assert locked_ids(row(ERASED, 0)) == set()
 
 
 def test_what_was_erased_stays_background_until_it_is_painted_over() -> None:

@@ -323,3 +323,24 @@ def test_recipes_that_cannot_work_are_refused(
     distill(changed(common, steps=1), tmp_path / "run", report=silent)
     with pytest.raises(CheckpointError, match="does not fit"):
         load_distilled(create_model("esp_medsam", modalities=("a",)), tmp_path / "run")
+
+
+def test_the_teacher_sees_only_what_will_be_drawn(
+    common: DistillConfig, natural: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    embed = EncoderTeacher.embed
+
+    def count(self: EncoderTeacher, images: Tensor) -> Tensor:
+        asked.append(len(images))
+        return embed(self, images)
+
+    monkeypatch.setattr(EncoderTeacher, "embed", count)
+    task = DistillTask(
+        changed(common, steps=1, batch_size=1, cache=tmp_path / "own"), report=silent
+    )
+    assert len(task.train[0]) > 1
+    n_views = len(common.views)
+    assert sum(asked) == n_views + len(task.val[0])
+    task.batch(0, range(1))
+    assert sum(asked) == n_views + len(task.val[0])

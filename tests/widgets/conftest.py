@@ -170,6 +170,29 @@ def open_widget(
 
 
 @pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Return the file of a model with random weights that runs in milliseconds."""
+    import torch
+
+    from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
+    from napari_espmedsam.model.registry import create_model
+
+    torch.manual_seed(0)
+    model = create_model("esp_medsam_test", modalities=("microscopy", "dermoscopy"))
+    tiled = InputSpec(geometry="tiled", size=64, diameter=20.0)
+    header = CheckpointHeader(
+        name="tiny",
+        architecture="esp_medsam_test",
+        config=model.config.model_dump(mode="json"),
+        modalities=model.modalities,
+        inputs={"microscopy": tiled, "dermoscopy": InputSpec(geometry="whole", size=64)},
+        training={"command": "none, random weights"},
+        licence="CC0-1.0",
+    )
+    return save_checkpoint(tmp_path / "tiny.safetensors", model, header)
+
+
+@pytest.fixture
 def bare_widget(qtbot: Any, weights: Any, fake: FakeSegmenter) -> tuple[Any, SegmentWidget]:
     """Return a viewer without a window and a widget on it: no OpenGL, a tenth of the time."""
     viewer = ViewerModel()

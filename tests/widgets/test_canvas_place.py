@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from napari.layers import Image, Labels
 
 from napari_espmedsam.studio.events import PromptView
 from napari_espmedsam.widgets.canvas_place import cells_under, place_canvas, set_place
-from napari_espmedsam.widgets.layers import describe
+from napari_espmedsam.widgets.layers import describe, geometry_of
 
 SHAPES = {"Z": 5, "T": 2, "C": 3, "Y": 64, "X": 100}
 TRANSFORMS: dict[str, Any] = {
@@ -179,3 +180,16 @@ def test_a_layer_can_be_moved_to_a_place() -> None:
         world = image.data_to_world((3, *pixel))
         assert tuple(np.round(cells.world_to_data(world))) == (pixel[0] // 32, pixel[1] // 30)
     assert [str(unit) for unit in cells.units] == ["micrometer", "micrometer"]
+
+
+def test_a_place_that_stays_is_not_set_again() -> None:
+    layer = Image(np.zeros((4, 5)), scale=(2, 3), translate=(1, 1))
+    heard: list[str] = []
+    for name in ("scale", "translate", "rotate", "affine"):
+        getattr(layer.events, name).connect(lambda event: heard.append(event.type))
+    place = geometry_of(layer)
+    set_place(layer, place)
+    assert heard == []
+    set_place(layer, replace(place, translate=(7.0, 1.0)))
+    assert heard == ["translate"]
+    np.testing.assert_array_equal(layer.translate, (7, 1))

@@ -155,7 +155,7 @@ def test_nothing_overlaps_or_is_cut_off_at_320_px(open_dock: Any, qtbot: Any) ->
     qtbot.waitUntil(lambda: holder.width() <= 320 and sliders[0].box.isVisible())
     for field in sliders:
         parts = [each.geometry() for each in (field.slider, field.box, field.reset_button)]
-        assert all(left.right() < right.left() for left, right in pairwise(parts))
+        assert all(left.right() < right.left() for left, right in pairwise(parts)), parts
         text = field.box.fontMetrics().horizontalAdvance("10000")
         assert field.box.lineEdit().width() >= text
     keys = dock.prompts.keys_part

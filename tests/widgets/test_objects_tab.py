@@ -385,6 +385,10 @@ def test_objects_are_locked_where_a_session_can(viewer, open_tab, qtbot) -> None
     box = tab.model.index(_row_of(tab, 2), tab.model.position("locked"))
     tab.model.setData(box, Qt.CheckState.Checked.value, Qt.ItemDataRole.CheckStateRole)
     assert asked.pop() == (layer, {(0,): (2,)}, True)
+    resets: list[None] = []
+    tab.model.modelReset.connect(lambda: resets.append(None))
+    tab.set_locked(layer, {4, 1})
+    assert not resets, "the table was made anew though nothing had changed"
     tab.set_locked(layer, None)
     assert tab.model.position("locked") == -1
 

@@ -74,6 +74,19 @@ def _threads() -> list[str]:
     return [each.name for each in threading.enumerate() if each.name.startswith("espmedsam")]
 
 
+def test_a_dock_that_is_opened_again_offers_dropped_prompts_once(open_tab, show, click) -> None:
+    viewer, tab = open_tab("YX")
+    for act in (tab.close_session, tab.close_session, tab.reopen, tab.reopen):
+        act()
+    inserted = viewer.layers.events.inserted.callbacks
+    assert sum("_on_inserted" in str(each) for each in inserted) == 1
+    tab.close_session()
+    assert not any("_on_inserted" in str(each) for each in viewer.layers.events.inserted.callbacks)
+    tab.reopen()
+    show(tab)
+    assert tab.studio.session is not None
+
+
 @pytest.fixture
 def show(qtbot: Any, idle: Callable[[Any], None], click: Any) -> Callable[[PromptsTab], None]:
     """Return a function that presses "Show prompts" and waits."""

@@ -232,3 +232,14 @@ def test_restore_defaults(bare_widget) -> None:
     assert widget.form.scope.currentText() == "all planes"
     assert widget.form.axes.text() == "ZYX"
     assert widget.form.image.layer.name == "cells"
+
+
+def test_what_the_plugin_shows_is_no_image_to_segment(bare_widget) -> None:
+    viewer, widget = bare_widget
+    image = viewer.add_image(np.zeros((40, 40), np.uint8), name="cells")
+    tool = {METADATA_KEY: {"role": "prompts"}}
+    viewer.add_image(np.zeros((4, 4)), name="Prompt heat map of cells", metadata=tool)
+    box = widget.form.image
+    assert [box.itemText(i) for i in range(box.count())] == ["cells"]
+    viewer.layers.remove(image)
+    assert box.layer is None

@@ -1,1 +1,1 @@
-"""Many images, one frozen job: found, segmented one by one, recorded, reported, resumed."""
+"""Many images as one frozen job, and slides in chunks: found, segmented, recorded, resumed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,15 @@ def ended(index: int, result: FileResult) -> FileEnded:
             return FileFailed(index, result)
         case "cancelled":
             return FileCancelled(index, result)
+
+
+def left_text(seconds: float | None) -> str:
+    """Say how much time is left: ``"1 h 20 min left"``; "" while nothing is known."""
+    if seconds is None:
+        return ""
+    minutes = math.ceil(seconds / 60)
+    text = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return f"{text} left"
 
 
 def summary(results: Sequence[FileResult]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from napari_espmedsam.errors import CheckpointError
@@ -62,13 +63,27 @@ def model_of(task: FileTask) -> Segmenter:
     """
     request = task.request
     key = (request.checkpoint, request.device, request.precision, task.weights_sha256)
-    if key not in _loaded:
-        segmenter = load_model(request)
-        if segmenter.sha256 != task.weights_sha256:
+    found = _loaded.get(key)
+    if found is None:
+        found = load_model(request)
+        if found.sha256 != task.weights_sha256:
             raise CheckpointError(
-                f"The weights {request.checkpoint} (sha256 {segmenter.sha256[:12]}) are not those "
+                f"The weights {request.checkpoint} (sha256 {found.sha256[:12]}) are not those "
                 f"that the job began with ({task.weights_sha256[:12]}). Start the job again."
             )
         _loaded.clear()
-        _loaded[key] = segmenter
-    return _loaded[key]
+        _loaded[key] = found
+    return found  # not looked up again: another thread may have its own model by now
+
+
+def release_model() -> None:
+    """Let go of the model that is kept; a job that goes on keeps its own until its next image."""
+    if not _loaded:
+        return
+    (device,) = {str(each.device.device) for each in _loaded.values()}  # one model at most
+    _loaded.clear()
+    if device != "cpu":
+        from napari_espmedsam.inference.device import free_memory
+
+        gc.collect()
+        free_memory(device)

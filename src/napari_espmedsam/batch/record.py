@@ -65,6 +65,9 @@ class RunRecord(_Part):
         What the results depend on.
     outputs : list of OutputPart
         The results with their hashes.
+    prompts : OutputPart or None
+        The prompt file by which somebody corrected the results; its settings hold in place of
+        `settings`, which are those of the job.
     found, image : str
         What was found, and axes and shape, for people.
     provenance : dict
@@ -84,6 +87,7 @@ class RunRecord(_Part):
     settings: dict[str, Any]
     settings_sha256: _Sha256
     outputs: list[OutputPart]
+    prompts: OutputPart | None = None
     found: str = ""
     image: str = ""
     provenance: dict[str, Any] = {}

@@ -65,37 +65,55 @@ def judge(task: FileTask, input_sha256: str) -> Standing:
     """
     if task.overwrite:
         return Standing("again", "everything is done again, as asked for")
-    record = read_record(task.record_path)
-    targets = [task.folder / name for name in output_names(task).values()]
-    listed = {} if record is None else {output.name: output for output in record.outputs}
-    missing = []
-    for path in targets:
-        if not path.exists():
-            missing.append(path.name)
-        elif path.name not in listed:
-            raise _refuse(path, "exists already, and no record says that a run wrote it")
+    record = check_ours(task)
     if record is None:
         return Standing("new", "not done before")
-    if record.state == "writing":
-        return Standing("again", "the last run was stopped while it wrote the results")
-    for path in targets:
-        if path.exists() and hash_path(path) != listed[path.name].sha256:
+    change = _first_change(task, record, input_sha256)
+    if not change:
+        reason = "corrected in napari" if record.prompts else "finished before"
+        return Standing("finished", reason, record)
+    if record.prompts is not None:
+        raise _refuse(
+            task.folder / record.outputs[0].name,
+            f"was corrected by hand ({record.prompts.name}) and would be computed again: {change}",
+        )
+    return Standing("again", change)
+
+
+def check_ours(task: FileTask) -> RunRecord | None:
+    """Return the record of a task, None without one, once it vouches for all results there.
+
+    Raises
+    ------
+    OutputError, InputError
+        As :func:`judge`.
+    """
+    record = read_record(task.record_path)
+    there = [path for name in output_names(task).values() if (path := task.folder / name).exists()]
+    listed = {} if record is None else {output.name: output for output in record.outputs}
+    for path in there:
+        if path.name not in listed:
+            raise _refuse(path, "exists already, and no record says that a run wrote it")
+    for path in there:
+        ended = record is not None and record.state == "done"
+        if ended and hash_path(path) != listed[path.name].sha256:
             raise _refuse(path, "was changed after the run that wrote it")
-    change = _first_change(task, record, input_sha256, missing)
-    return Standing("again", change) if change else Standing("finished", "finished before", record)
+    return record
 
 
-def _first_change(
-    task: FileTask, record: RunRecord, input_sha256: str, missing: list[str]
-) -> str | None:
+def _first_change(task: FileTask, record: RunRecord, input_sha256: str) -> str | None:
     """Say why a result is not the one asked for; None if it is."""
+    if record.state == "writing":
+        return "the last run was stopped while it wrote the results"
     if record.input.sha256 != input_sha256:
         return "the image has changed since"
     if record.weights.sha256 != task.weights_sha256:
         return "made with other weights"
     if record.settings_sha256 != hash_settings(task.request):
         return "made with other settings"
-    return f"{missing[0]} is missing" if missing else None
+    names = output_names(task).values()
+    missing = next((name for name in names if not (task.folder / name).exists()), None)
+    return f"{missing} is missing" if missing else None
 
 
 def _refuse(path: Path, problem: str) -> OutputError:

@@ -10,6 +10,7 @@ from napari_espmedsam.inference.request import SegmentRequest
 
 State = Literal["done", "skipped", "failed", "cancelled"]
 RECORD_SUFFIX = ".esprun.json"
+PROMPTS_SUFFIX = ".espprompts.json"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class FileTask:
     def record_path(self) -> Path:
         """Where the record of the run of this image belongs."""
         return self.folder / (self.stem + RECORD_SUFFIX)
+
+    @property
+    def prompts_path(self) -> Path:
+        """Where the prompts of this image belong, if somebody corrects its labels."""
+        return self.folder / (self.stem + PROMPTS_SUFFIX)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,13 +49,12 @@ class _NoModelError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class _Segmented:
+class Segmented:
     """What is known about one image once it has been segmented."""
 
     image: ImageFile
     sha256: str
     found: Segmentation
-    segmenter: Segmenter
     started: datetime
     seconds: float
 
@@ -140,12 +139,12 @@ def _steps(task: FileTask) -> Steps:
         segmenter = _model(task)
         found = yield from _segment(segmenter, image, task)
     except InputError:
-        _check_unchanged(task, sha256)  # what is being written looks damaged
+        check_unchanged(task, sha256)  # what is being written looks damaged
         raise
     # Large images are read while they are segmented, so this comes last.
-    _check_unchanged(task, sha256)
+    check_unchanged(task, sha256)
     seconds = time.perf_counter() - start
-    return _write(task, _Segmented(image, sha256, found, segmenter, started, seconds))
+    return write_results(task, Segmented(image, sha256, found, started, seconds))
 
 
 def _model(task: FileTask) -> Segmenter:
@@ -165,7 +164,8 @@ def _segment(
         raise InputError(f"{task.path}: {error}") from error
 
 
-def _check_unchanged(task: FileTask, sha256: str) -> None:
+def check_unchanged(task: FileTask, sha256: str) -> None:
+    """Raise an InputError if the image is not the one that was hashed."""
     if hash_path(task.path) != sha256:
         raise InputError(
             f"{task.path} was changed while it was segmented; run the job again once it "
@@ -173,21 +173,42 @@ def _check_unchanged(task: FileTask, sha256: str) -> None:
         )
 
 
-def _write(task: FileTask, done: _Segmented) -> FileResult:
-    """Make all results in a hidden folder, then give them their names, the record last."""
+def write_results(
+    task: FileTask, done: Segmented, write_prompts: Callable[[Path], object] | None = None
+) -> FileResult:
+    """Make all results in a hidden folder, then give them their names, the record last.
+
+    Parameters
+    ----------
+    task : FileTask
+        Formats and names.
+    done : Segmented
+        What is to be written.
+    write_prompts : callable, optional
+        Writes the prompt file that the labels were corrected by; then it is a result too.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written.
+    """
     about = {key: value for key, value in done.found.provenance.items() if key != "created"}
     about |= {"input": task.path.name, "input_sha256": done.sha256}
     names = output_names(task)
     with staged(task.folder, task.stem) as place:
         write_outputs(place, task, done.image, done.found, about)
         outputs = [_output_part(place, each, name) for each, name in names.items()]
-        record = _record(task, done, outputs)
+        prompts = None
+        if write_prompts is not None:
+            write_prompts(place / task.prompts_path.name)
+            prompts = _output_part(place, "prompts", task.prompts_path.name)
+        record = _record(task, done, outputs, prompts)
         note, final = place / "writing.json", place / task.record_path.name
         write_record(note, record.model_copy(update={"state": "writing"}))
         write_record(final, record)
         # From here on, whatever happens, a record says that these names are ours.
         publish(note, task.record_path)
-        for name in names.values():
+        for name in [*([prompts.name] if prompts else []), *names.values()]:
             publish(place / name, task.folder / name)
         publish(final, task.record_path)
     return _result(task, record, "done")
@@ -198,7 +219,9 @@ def _output_part(place: Path, format_name: str, name: str) -> OutputPart:
     return OutputPart(format=format_name, name=name, sha256=hash_path(path), bytes=size_of(path))
 
 
-def _record(task: FileTask, done: _Segmented, outputs: list[OutputPart]) -> RunRecord:
+def _record(
+    task: FileTask, done: Segmented, outputs: list[OutputPart], prompts: OutputPart | None
+) -> RunRecord:
     request, array = task.request, done.image.array
     stack = PlaneStack.from_array(array, done.image.axes, channel=request.channel, rgb=request.rgb)
     return RunRecord(
@@ -216,6 +239,7 @@ def _record(task: FileTask, done: _Segmented, outputs: list[OutputPart]) -> RunR
         settings=settings_of(request),
         settings_sha256=hash_settings(request),
         outputs=outputs,
+        prompts=prompts,
         found=count_text(done.found.labels, request.output),
         image=shape_text(done.image),
         provenance=done.found.provenance,

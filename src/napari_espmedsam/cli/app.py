@@ -14,6 +14,7 @@ from napari_espmedsam.cli.demo import demo
 from napari_espmedsam.cli.info import info
 from napari_espmedsam.cli.options import with_request
 from napari_espmedsam.cli.segment import segment
+from napari_espmedsam.cli.slide import slide
 from napari_espmedsam.errors import EspMedSamError
 
 BAD_INPUT = 2
@@ -58,6 +59,7 @@ def _app(
 
 app.command()(with_request(segment))
 app.command()(with_request(batch))
+app.command()(with_request(slide))
 app.command()(demo)
 app.command()(info)
 app.command("models")(list_models)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from napari_espmedsam.batch.events import (
     FileProgress,
     FileStarted,
     JobResult,
+    left_text,
     summary,
 )
 from napari_espmedsam.batch.job import DEFAULT_FORMATS, BatchJob
@@ -170,7 +170,8 @@ def _follow(run: JobRun) -> JobResult:
         for event in run.events():
             if isinstance(event, FileStarted):
                 place = f"{event.index + 1}/{len(run.statuses)}"
-                name = f"{place} {event.task.path.name}{_left(run.seconds_left)}"
+                left = left_text(run.seconds_left)
+                name = f"{place} {event.task.path.name}{f' ({left})' if left else ''}"
                 bar = shown.enter_context(TileProgress(name))
             elif isinstance(event, FileProgress):
                 bar(event.fraction)
@@ -192,14 +193,6 @@ def _follow_many(run: JobRun) -> JobResult:
             elif isinstance(event, JobResult):
                 result = event
     return result
-
-
-def _left(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes = math.ceil(seconds / 60)
-    text = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-    return f" ({text} left)"
 
 
 def _print(task: FileTask, result: FileResult) -> None:

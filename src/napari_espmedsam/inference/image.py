@@ -141,8 +141,15 @@ class PlaneStack:
             return ()
         return tuple(int(n) for n in np.unravel_index(i, self.leading_shape))
 
-    def plane(self, i: int) -> npt.NDArray[Any]:
-        """Read plane i.
+    def plane(self, i: int, window: tuple[slice, slice] | None = None) -> npt.NDArray[Any]:
+        """Read plane i, or a part of it.
+
+        Parameters
+        ----------
+        i : int
+            Number of the plane.
+        window : tuple of slice, optional
+            Rows and columns to read; all when None.
 
         Returns
         -------
@@ -155,6 +162,8 @@ class PlaneStack:
             If the plane holds NaN or infinite values.
         """
         where: dict[str, int | slice] = {}
+        if window is not None:
+            where.update(Y=window[0], X=window[1])
         where.update(zip(self.leading_axes, self.index(i), strict=True))
         if self.channel is not None:
             where["C"] = self.channel

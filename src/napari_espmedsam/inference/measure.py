@@ -108,15 +108,18 @@ def measure_objects(
 def _frames(
     labels: npt.NDArray[Any], axes: str, image: npt.NDArray[Any] | None
 ) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[Any] | None]]:
-    """Yield time points: index, labels and image."""
-    at = axes.find("T")
+    """Yield time points: index, a copy of the labels, and the image.
+
+    Live labels change while a thread measures them, and an object that loses its last pixel
+    half-way has no centre.
+    """
     at = axes.find("T")
     if at < 0:
-        yield 0, np.asarray(labels), None if image is None else np.asarray(image)
+        yield 0, np.array(labels), None if image is None else np.asarray(image)
         return
     for t in range(labels.shape[at]):
         where: tuple[Any, ...] = (*(slice(None),) * at, t)
-        yield t, np.asarray(labels[where]), None if image is None else np.asarray(image[where])
+        yield t, np.array(labels[where]), None if image is None else np.asarray(image[where])
 
 
 def _measure_frame(

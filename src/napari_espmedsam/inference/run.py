@@ -18,7 +18,7 @@ from napari_espmedsam.inference.runner import ModelRunner
 from napari_espmedsam.inference.tiling import LogitBlender
 
 if TYPE_CHECKING:
-    from napari_espmedsam.model.output import Features
+    from napari_espmedsam.model.header import InputSpec
 
 Event = TileDone | PlaneResult
 Floats = npt.NDArray[np.float32]
@@ -108,7 +108,7 @@ def encode_steps(
     features, own, values = [], [], []
     for tile in range(len(grid)):
         part = pixels[grid.slices(tile)]
-        features.append(_extract(runner, plan, part))
+        features.append(runner.extract(part, plan.modality_index, plan.spec))
         proposal = runner.propose(features[-1], part)
         own.append(proposal[0])
         values.append(proposal[1])
@@ -135,14 +135,25 @@ def _segment_tile(
     runner: ModelRunner, plan: RunPlan, pixels: Floats, tile: int, edits: Edits | None
 ) -> Floats:
     part = pixels[plan.geometry.grid.slices(tile)]
-    features = _extract(runner, plan, part)
+    mine = None if edits is None else plan.canvas.tile_edits(tile, edits)
+    return segment_tile(runner, part, plan.modality_index, plan.spec, plan.prompt_threshold, mine)
+
+
+def segment_tile(
+    runner: ModelRunner,
+    part: Floats,
+    modality: int,
+    spec: InputSpec,
+    prompt_threshold: float | None = None,
+    edits: Edits | None = None,
+) -> Floats:
+    """Compute the logits of one tile, (h / 4, w / 4), from its pixels in [0, 1].
+
+    `edits` is the part of the prompt canvas that lies on the tile.
+    """
+    features = runner.extract(part, modality, spec)
     prompt = None
-    if edits is not None or plan.prompt_threshold is not None:
+    if edits is not None or prompt_threshold is not None:
         own, values = runner.propose(features, part)
-        mine = None if edits is None else plan.canvas.tile_edits(tile, edits)
-        prompt = tile_prompt(own, values, mine, plan.prompt_threshold, runner.correction_levels)
-    return runner.decode(features, plan.modality_index, prompt)
-
-
-def _extract(runner: ModelRunner, plan: RunPlan, part: Floats) -> Features:
-    return runner.extract(part, plan.modality_index, plan.spec)
+        prompt = tile_prompt(own, values, edits, prompt_threshold, runner.correction_levels)
+    return runner.decode(features, modality, prompt)

@@ -22,7 +22,13 @@ from napari_espmedsam.inference.plan import RunPlan, plan_run, resolve_modality
 from napari_espmedsam.inference.postprocess import PostProcess
 from napari_espmedsam.inference.provenance import make_provenance
 from napari_espmedsam.inference.results import Probability, Segmentation, collect
-from napari_espmedsam.inference.run import Event, encode_plane, encode_steps, run_planes
+from napari_espmedsam.inference.run import (
+    Event,
+    encode_plane,
+    encode_steps,
+    run_planes,
+    segment_tile,
+)
 from napari_espmedsam.inference.runner import ModelRunner
 from napari_espmedsam.inference.tiling import LogitBlender, TileSpec
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
@@ -309,6 +315,30 @@ class Segmenter:
             )
         modality = self.modalities.index(encoding.modality)
         return self._runner.decode(encoding.features[i], modality, prompt)
+
+    def tile_logits(
+        self,
+        tile: npt.NDArray[np.float32],
+        modality: str | None = None,
+        prompt_threshold: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Segment one tile that the caller has cut, scaled and rescaled; nothing is kept.
+
+        Parameters
+        ----------
+        tile : ndarray
+            (h, w) or (h, w, 3) float32 in [0, 1] in model px, sides multiples of 32.
+        modality, prompt_threshold
+            See :meth:`segment`.
+
+        Returns
+        -------
+        ndarray
+            Logits on the model's grid: (h / 4, w / 4) float32.
+        """
+        name = resolve_modality(self.header, modality)
+        index, spec = self.modalities.index(name), self.header.inputs[name]
+        return segment_tile(self._runner, tile, index, spec, prompt_threshold)
 
     def segment(
         self,

@@ -125,10 +125,20 @@ class LogitBlender:
 
     The weights are products of one ramp along Y and one along X, so that only the sum has the
     size of the plane. It is kept on the grid of the logits (a quarter of the model's pixels).
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The tiles of the plane.
+    window : tuple of slice, optional
+        Rows and columns of the plane to blend, multiples of 32 model px; the whole plane when
+        None. What lies beyond is left out, and what lies inside has the bits of the whole plane.
     """
 
-    def __init__(self, grid: TileGrid) -> None:
+    def __init__(self, grid: TileGrid, window: tuple[slice, slice] | None = None) -> None:
         self._grid = grid
+        whole = slice(0, grid.plane[0]), slice(0, grid.plane[1])
+        self._window = whole if window is None else window
         self._sum: npt.NDArray[np.float32] | None = None
         self._weights: list[npt.NDArray[np.float32]] = []
         self._stride = 1
@@ -159,12 +169,12 @@ class LogitBlender:
             slice(min(box[0].start for box in boxes), max(box[0].stop for box in boxes)),
             slice(min(box[1].start for box in boxes), max(box[1].stop for box in boxes)),
         )
-        total[window] = 0.0
+        total[self._inside(window)] = 0.0
         for i, logits in enumerate(tiles):
             self._add(total, i, logits, window)
 
     def result(self) -> npt.NDArray[np.float32]:
-        """Blended logits of the plane, (H / s, W / s) float32, once every tile was added.
+        """Blended logits of the window, (H / s, W / s) float32, once its tiles were added.
 
         It is the blender's own array: :meth:`add` and :meth:`replace` change it.
         """
@@ -181,13 +191,27 @@ class LogitBlender:
     ) -> None:
         """Add the part of a tile that lies in a window of the plane, if any."""
         tile = self._grid.slices(i, self._stride)
-        rows, columns = (_overlap(a, b) for a, b in zip(tile, window, strict=True))
+        kept = (_overlap(a, b) for a, b in zip(window, self._kept(), strict=True))
+        rows, columns = (_overlap(a, b) for a, b in zip(tile, kept, strict=True))
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return
         own = _shift(rows, -tile[0].start), _shift(columns, -tile[1].start)
         row, column = divmod(i, len(self._grid.columns))
         weight = np.outer(self._weights[0][row][own[0]], self._weights[1][column][own[1]])
-        total[rows, columns] += weight * logits[own]
+        total[self._inside((rows, columns))] += weight * logits[own]
+
+    def _kept(self) -> tuple[slice, slice]:
+        """Return the window on the grid of the logits."""
+        rows, columns = (
+            slice(w.start // self._stride, w.stop // self._stride) for w in self._window
+        )
+        return rows, columns
+
+    def _inside(self, part: tuple[slice, slice]) -> tuple[slice, slice]:
+        """Say where a part of the plane lies in the sum; what is cut off has no length."""
+        kept = self._kept()
+        rows, columns = (_shift(_overlap(a, b), -b.start) for a, b in zip(part, kept, strict=True))
+        return rows, columns
 
     def _started(self, height: int) -> npt.NDArray[np.float32]:
         """Return the sum; with the first tile's logits its step and the weights become known."""
@@ -203,11 +227,12 @@ class LogitBlender:
             axis_weights(starts, size, length, grid.overlap, self._stride)
             for starts, size, length in axes
         ]
-        return np.zeros([length // self._stride for length in grid.plane], np.float32)
+        return np.zeros([kept.stop - kept.start for kept in self._kept()], np.float32)
 
 
 def _overlap(one: slice, other: slice) -> slice:
-    return slice(max(one.start, other.start), min(one.stop, other.stop))
+    start = max(one.start, other.start)
+    return slice(start, max(start, min(one.stop, other.stop)))
 
 
 def _shift(part: slice, by: int) -> slice:

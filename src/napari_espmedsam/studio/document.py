@@ -141,6 +141,11 @@ class Document:
             key = canvas_key(self._plan)
             return {plane for canvas, plane in self._edits if canvas == key} | set(self._locked)
 
+    def locked(self) -> dict[int, Labels]:
+        """Return the locked objects of each plane that has any; see :class:`Target`."""
+        with self._lock:
+            return dict(self._locked)
+
     def set(self, changes: Mapping[str, Any], what: str) -> None:
         """Change settings; changes of the same ones that follow quickly are one step."""
         with self._lock:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.studio.document import Labels
+from napari_espmedsam.studio.patches import find_patch
 from napari_espmedsam.studio.plane_record import ERASED
 
 _FEW = 8
@@ -74,17 +75,33 @@ def take_painted(before: Labels, after: Labels, locked: Labels | None, output: s
             f"The plane has the shape {before.shape} before painting and {after.shape} after it. "
             "Give the same plane."
         )
-    changed = before != after
     kept = np.zeros(after.shape, np.uint32) if locked is None else locked.copy()
-    if output == "mask":
-        kept[changed] = np.where(after[changed] > 0, after[changed], ERASED)
+    patch = find_patch(("painted",), before, after)
+    if patch is None:
         return kept
-    touched = np.union1d(before[changed], after[changed])
+    box = patch[0].box  # a stroke is small: nothing but the objects is looked for beyond it
+    changed = before[box] != after[box]
+    old, new = before[box][changed], after[box][changed]
+    if output == "mask":
+        kept[box][changed] = np.where(new > 0, new, ERASED)
+        return kept
+    touched = np.union1d(old, new)
     touched = touched[touched > 0]
     if locked is not None:
         kept[_is_one_of(kept, touched)] = 0
-    kept[changed & (after == 0)] = ERASED
-    return np.where(_is_one_of(after, touched), after, kept).astype(np.uint32)
+    kept[box][changed & (after[box] == 0)] = ERASED
+    np.copyto(kept, after, where=_is_one_of(after, touched))
+    return kept
+
+
+def locked_ids(locked: Labels) -> frozenset[int]:
+    """Return the ids of locked objects, without :data:`ERASED`.
+
+    Sorting a whole plane takes long, so only the ends of runs along its rows are sorted.
+    """
+    line = locked.ravel()
+    ends = np.append(line[:-1][line[1:] != line[:-1]], line[-1:])
+    return frozenset(np.unique(ends).tolist()) - {0, ERASED}
 
 
 def clear_erased(labels: Labels, locked: Labels | None) -> Labels:

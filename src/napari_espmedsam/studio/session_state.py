@@ -116,6 +116,13 @@ class SessionState:
         """Return the locked objects of a plane, (H, W) uint32, read-only; None for none."""
         return self._document.target(plane).locked
 
+    def locked_planes(self) -> dict[int, Labels]:
+        """Return what :meth:`locked` gives for each plane that has locked objects.
+
+        An array stays the same object until its plane is locked otherwise.
+        """
+        return self._document.locked()
+
     @property
     def undo_text(self) -> str:
         """What :meth:`undo` would take back; "" for nothing."""

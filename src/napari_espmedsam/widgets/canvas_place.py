@@ -130,9 +130,11 @@ def set_place(layer: Any, geometry: Geometry) -> None:
     arguments = geometry.layer_arguments()
     for name in ("units", "axis_labels"):
         if tuple(map(str, getattr(layer, name))) == arguments[name]:
-            del arguments[name]  # setting them costs a look at all layers
+            del arguments[name]
     for name, value in arguments.items():
-        setattr(layer, name, value)
+        before = layer.affine.affine_matrix if name == "affine" else getattr(layer, name)
+        if name in ("units", "axis_labels") or not np.array_equal(before, value):
+            setattr(layer, name, value)  # each costs a look at all layers
 
 
 def _last_axes(geometry: Geometry, first: int) -> Geometry:

@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_espmedsam.widgets.batch_tab import BatchTab
 from napari_espmedsam.widgets.memory import Memory
 from napari_espmedsam.widgets.objects_tab import ObjectsTab
 from napari_espmedsam.widgets.prompts_tab import PromptsTab
@@ -38,6 +39,8 @@ class Dock(QWidget):
         Where the model looks, to be corrected live.
     objects : ObjectsTab
         What was found.
+    batch : BatchTab
+        Many files.
     memory : Memory
         Brings the settings of the form back next time.
     """
@@ -47,11 +50,13 @@ class Dock(QWidget):
         self.segment = SegmentWidget(napari_viewer, loader=loader)
         self.prompts = PromptsTab(napari_viewer, self.segment.form.prepare, loader)
         self.objects = ObjectsTab(napari_viewer)
+        self.batch = BatchTab(napari_viewer, self.segment.form, self.prompts)
         self._link = StudioLink(self.prompts, self.objects)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.segment, "Segment")
         self.tabs.addTab(self.prompts, "Prompts")
         self.tabs.addTab(self.objects, "Objects")
+        self.tabs.addTab(self.batch, "Batch")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.tabs)
@@ -67,11 +72,13 @@ class Dock(QWidget):
             self.segment.release()
             self.prompts.close_session()
             self.objects.set_open(False)
+            self.batch.release()
         return done
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802 (Qt's name)
         """Go on after the dock was opened or shown again."""
         super().showEvent(event)
+        self.prompts.reopen()
         self.objects.set_open(True)
         self.objects.set_keys(True)
 

@@ -25,6 +25,7 @@ from napari_espmedsam.inference.options import OptionInfo
 
 # Wider choices than these make napari's side panel grow.
 _MIN_EDITOR_WIDTH = 130
+_PADDING = 4  # px on either side of a number beside a slider
 
 
 class Field:
@@ -151,8 +152,10 @@ class NumberField(Field):
         """
         self._spin.setSuffix("")
         # napari's own style asks for 90 px, whatever width is set.
-        room = f"min-width: {width}px; max-width: {width}px; padding: 1px 4px;"
+        room = f"min-width: {width}px; max-width: {width}px; padding: 1px {_PADDING}px;"
         self._spin.setStyleSheet(f"QAbstractSpinBox {{ {room} }}")
+        # For the layout, which may be asked before the style is.
+        self._spin.setFixedWidth(width + 2 * _PADDING)
         self._spin.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self._spin.setAlignment(Qt.AlignmentFlag.AlignRight)
         if self.info.kind == "float":

@@ -172,7 +172,8 @@ class SegmentForm(QWidget):
         axes = self._axes_text()
         channel, rgb = self._channel(image, axes)
         self.model.check()
-        request = self._request(image, axes, channel, rgb).validate()
+        axes_of_data = axes + "S" if image.rgb else axes
+        request = self._request(channel=channel, axes=axes_of_data, rgb=rgb).validate()
         stack = PlaneStack.from_array(
             level_zero(layer), request.axes, channel=request.channel, rgb=request.rgb
         )
@@ -184,20 +185,27 @@ class SegmentForm(QWidget):
         flat = int(np.ravel_multi_index(index, stack.leading_shape))
         return Prepared(layer, image, replace(request, planes=(flat,)), plan, 1, index)
 
+    def request_for_files(self) -> SegmentRequest:
+        """Return the settings for images that are not open: all that belongs to no one image.
+
+        Raises
+        ------
+        EspMedSamError
+            If the model cannot be used, or the settings do not fit it.
+        """
+        self.model.check()
+        return self._request().validate()
+
     def set_running(self, running: bool) -> None:
         """Lock the editors during a run, so that the form shows what is being computed."""
         self.setEnabled(not running)
 
-    def _request(
-        self, image: ImageDescription, axes: str, channel: int | None, rgb: bool
-    ) -> SegmentRequest:
+    def _request(self, **of_image: Any) -> SegmentRequest:
         values = {name: field.value for name, field in self.fields.items()}
         return SegmentRequest(
             checkpoint=self.model.checkpoint,
             modality=self.modality.currentData(),
-            channel=channel,
-            axes=axes + "S" if image.rgb else axes,
-            rgb=rgb,
+            **of_image,
             **values,
         )
 

@@ -55,7 +55,7 @@ class SliderField(Field):
         self._power = 1.0 if self._high <= 1 else 3.0
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, _STEPS)
-        self.slider.setMinimumWidth(50)
+        self.slider.setMinimumWidth(36)
         ignore_wheel(self.slider)
         self.box = self._number.editor
         self.reset_button = QToolButton()

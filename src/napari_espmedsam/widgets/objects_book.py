@@ -65,12 +65,18 @@ class ObjectsBook:
         """Forget the scores of a layer."""
         self._scores.pop(layer, None)
 
-    def set_locks(self, layer: str, ids: Collection[int] | None) -> None:
-        """Set which objects of a layer are locked; None where objects cannot be."""
-        if ids is None:
-            self._locks.pop(layer, None)
-        else:
+    def set_locks(self, layer: str, ids: Collection[int] | None) -> bool:
+        """Set which objects of a layer are locked; None where objects cannot be.
+
+        Returns
+        -------
+        bool
+            Whether that is something new.
+        """
+        before = self._locks.pop(layer, None)
+        if ids is not None:
             self._locks[layer] = frozenset(int(each) for each in ids)
+        return self._locks.get(layer) != before
 
     def update(self) -> None:
         """Bring the table up to date with scores and locks."""

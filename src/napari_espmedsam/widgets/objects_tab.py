@@ -145,8 +145,8 @@ class ObjectsTab(ObjectsPanel):
 
     def set_locked(self, layer: Any, ids: Collection[int] | None) -> None:
         """Set which objects of a layer are locked; None where they cannot be, as at first."""
-        self._book.set_locks(layer.unique_id, ids)
-        self._update(layer)
+        if self._book.set_locks(layer.unique_id, ids):
+            self._update(layer)
 
     def next_object(self) -> None:
         """Go to the next object of the review."""

@@ -13,12 +13,13 @@ from napari_espmedsam.errors import CheckpointError, EspMedSamError
 from napari_espmedsam.model.header import CheckpointHeader, read_header
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT, list_checkpoints, resolve_checkpoint
 from napari_espmedsam.widgets.fields import ignore_wheel
+from napari_espmedsam.widgets.objects_source import is_tool
 
 _FROM_FILE = "Choose a file…"
 
 
 class ImagePicker(QComboBox):
-    """Box with the image layers of a viewer; labels and other layers are not offered.
+    """Box with the image layers of a viewer; heat maps of ours and other layers are not offered.
 
     It keeps the layers themselves, so that renaming one does not lose it.
 
@@ -74,7 +75,7 @@ class ImagePicker(QComboBox):
             self.chosen.emit()
 
     def _offers(self, layer: Any) -> bool:
-        return isinstance(layer, Image)
+        return isinstance(layer, Image) and not is_tool(layer)
 
     def _first_choice(self) -> int:
         """Prefer the layer that is selected in the layer list, then the topmost image."""

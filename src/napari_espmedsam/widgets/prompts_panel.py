@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QComboBox,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -25,6 +23,7 @@ from napari_espmedsam.widgets.live_controls import LiveControls
 from napari_espmedsam.widgets.markers import TOOLS
 from napari_espmedsam.widgets.regions import CHOICES
 from napari_espmedsam.widgets.rows import form_layout, new_note
+from napari_espmedsam.widgets.scroll import Scroll
 
 _BAD = "color: #e8a33d;"  # as in the tab "Segment"
 _NOTHING = "nothing"
@@ -197,25 +196,7 @@ class PromptsPanel(QWidget):
         layout.addWidget(self.keys_part)
         layout.addStretch()
         outer = QVBoxLayout(self)
-        outer.addWidget(_Scroll(content))
-
-
-class _Scroll(QScrollArea):
-    """Scrolls up and down on low screens, and is never narrower than what is inside."""
-
-    def __init__(self, content: QWidget) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setWidget(content)
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
-        """Return the width of the content beside a scroll bar."""
-        content, bar = self.widget(), self.verticalScrollBar()
-        width = 0 if content is None else content.minimumSizeHint().width()
-        bar_width = 0 if bar is None else bar.sizeHint().width()
-        return QSize(width + bar_width, super().minimumSizeHint().height())
+        outer.addWidget(Scroll(content))
 
 
 def _group(parent: QWidget, buttons: Iterable[QPushButton]) -> QButtonGroup:

@@ -68,7 +68,8 @@ class PromptsTab(PromptsPanel):
         self._suggestion = ""
         self._offered: PromptRecord | None = None
         self._wanted: PromptRecord | None = None  # to be taken over when the session is there
-        self._save_to = ""
+        self._listens = False
+        self._on_record: Callable[[PromptRecord], None] | None = None
         self._background = Background(self)
         self._connect()
         self._refresh()
@@ -121,15 +122,25 @@ class PromptsTab(PromptsPanel):
         """End all work: the dock or the window is being closed."""
         self.hide_prompts()
         self._background.close()
-        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
+        self._listen(False)
+
+    def reopen(self) -> None:
+        """Offer dropped prompts again: a dock that was closed is shown again."""
+        self._listen(True)
 
     def save_prompts(self, path: str | Path) -> None:
         """Write edits and settings into a file, once all is up to date."""
         if self._studio is not None:
             name = str(path)
-            self._save_to = name if name.lower().endswith(SUFFIX) else name + SUFFIX
-            self._studio.record()
+            target = name if name.lower().endswith(SUFFIX) else name + SUFFIX
+            self.record(partial(self._write, target))
             self.say("Saving once all is up to date …")
+
+    def record(self, then: Callable[[PromptRecord], None]) -> None:
+        """Give edits and settings to a function, once all is up to date."""
+        if self._studio is not None:
+            self._on_record = then
+            self._studio.record()
 
     def load_prompts(self, path: str | Path) -> None:
         """Take over edits and settings from a file."""
@@ -167,7 +178,14 @@ class PromptsTab(PromptsPanel):
         self.load_button.clicked.connect(self._ask_load)
         self._background.done.connect(self._on_done)
         self._background.failed.connect(self._on_failed)
-        self._viewer.layers.events.inserted.connect(self._on_inserted)
+        self._listen(True)
+
+    def _listen(self, wanted: bool) -> None:
+        """Hear of new layers, or no longer."""
+        if wanted != self._listens:
+            inserted = self._viewer.layers.events.inserted
+            (inserted.connect if wanted else inserted.disconnect)(self._on_inserted)
+            self._listens = wanted
 
     # What the user does -----------------------------------------------------------------------
 
@@ -281,7 +299,12 @@ class PromptsTab(PromptsPanel):
         self.show_hint(text if modality else "", f"Switch to {modality}")
 
     def _on_recorded(self, record: PromptRecord) -> None:
-        self._background.submit("save", partial(write_record, self._save_to, record))
+        then, self._on_record = self._on_record, None
+        if then is not None:
+            then(record)
+
+    def _write(self, path: str, record: PromptRecord) -> None:
+        self._background.submit("save", partial(write_record, path, record))
 
     def _on_done(self, key: str, result: Any) -> None:
         if key == "load":

@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject
 
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.studio.events import ScoresReady
+from napari_espmedsam.studio.locks import locked_ids
 from napari_espmedsam.widgets.objects_tab import ObjectsTab
 from napari_espmedsam.widgets.prompts_tab import PromptsTab
 from napari_espmedsam.widgets.scoring import Scoring
@@ -34,6 +35,7 @@ class StudioLink(QObject):
         self._prompts, self._objects = prompts, objects
         self._shown: Any = None  # the live layer that the table knows
         self._scoring: Scoring | None = None
+        self._ids: dict[int, tuple[Any, frozenset[int]]] = {}  # locked pixels of a plane, their ids
         prompts.opened.connect(self._on_opened)
         prompts.closed.connect(self._on_closed)
         objects.scores_wanted.connect(self._ask_scores)
@@ -67,6 +69,7 @@ class StudioLink(QObject):
         if self._scoring is not None:
             self._scoring.close()
             self._scoring = None
+        self._ids = {}
         self._objects.score_part.say("")
         self._objects.score_part.show_none()
         if self._shown is not None:
@@ -77,9 +80,11 @@ class StudioLink(QObject):
         studio = self._prompts.studio
         if studio is None or studio.session is None:
             return frozenset()
-        planes = (studio.session.locked(plane) for plane in range(studio.session.n_planes))
-        ids = {int(i) for each in planes if each is not None for i in np.unique(each)}
-        return frozenset(ids - {0})
+        known, self._ids = self._ids, {}
+        for plane, locked in studio.session.locked_planes().items():
+            is_known = plane in known and known[plane][0] is locked
+            self._ids[plane] = known[plane] if is_known else (locked, locked_ids(locked))
+        return frozenset().union(*(ids for _locked, ids in self._ids.values()))
 
     def _ask_scores(self, layer: Any) -> None:
         if self._scoring is not None and self._is_live(layer):

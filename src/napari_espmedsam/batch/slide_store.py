@@ -1,0 +1,255 @@
+"""The result of a slide on disk: an OME-Zarr label image that grows chunk by chunk.
+
+It lies in NAME.partial until it is complete. Finished chunks are recorded one file each, and a file
+is there whole or not at all, so a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_espmedsam.batch.slide_chunk import ChunkResult
+from napari_espmedsam.batch.slide_merge import ChunkRecord, Labels
+from napari_espmedsam.errors import OutputError
+from napari_espmedsam.io.atomic import atomic_path, check_folder
+
+if TYPE_CHECKING:
+    import zarr
+
+    from napari_espmedsam.batch.slide_geometry import Window
+
+NGFF = "0.4"  # on Zarr 2: what most programs open
+PROVENANCE = "napari-espmedsam"
+ZARR_CHUNK = 1024  # divides a chunk of the slide: no two chunks write the same file of level 0
+_SMALLEST = 256  # no further level once both sides are at most this long
+_MARKS = (".zgroup", ".zarray", "zarr.json")
+
+
+class SlideStore:
+    """A folder that becomes an OME-Zarr label image.
+
+    Parameters
+    ----------
+    path : Path
+        The finished folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        self._run = self.partial / ".run"
+        self.tiles = self._run / "tiles"
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """See whether a result can be written, before any work.
+
+        Raises
+        ------
+        OutputError
+            If it exists already, an unfinished run or something else is in the way, or the folder
+            is read-only.
+        """
+        check_folder(self.path.parent)
+        if self.path.exists():
+            if not overwrite:
+                raise OutputError(
+                    f"{self.path} exists already; pass --overwrite or another output name."
+                )
+            if not any((self.path / mark).is_file() for mark in _MARKS):
+                raise OutputError(
+                    f"{self.path} is no Zarr folder and would be replaced; choose another name."
+                )
+        if not self.partial.exists():
+            return
+        if not self._run.is_dir() and any(self.partial.iterdir()):
+            raise OutputError(
+                f"{self.partial} is no unfinished run and would be replaced; move it, or choose "
+                "another output name."
+            )
+        if not (resume or overwrite):
+            raise OutputError(
+                f"{self.partial} holds an unfinished run; pass --resume to go on with it, or "
+                "--overwrite to begin again."
+            )
+
+    def begin(self, record: Mapping[str, Any], shape: tuple[int, int], *, resume: bool) -> None:
+        """Make the folder, or go on with one.
+
+        Parameters
+        ----------
+        record : dict
+            What decides the labels, as JSON values.
+        shape : tuple of int
+            (H, W) of the slide.
+        resume : bool
+            Whether chunks of an earlier run are kept.
+
+        Raises
+        ------
+        OutputError
+            If the earlier run had other settings, another model or slide; or on a full disk.
+        """
+        plan = self._run / "plan.json"
+        with self._writing():
+            if resume and plan.is_file():
+                self._check_same(json.loads(plan.read_text(encoding="utf-8")), record)
+                shutil.rmtree(self.tiles, ignore_errors=True)  # some may be half-written
+                self.tiles.mkdir()
+                return
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self._create(shape)
+            self.tiles.mkdir(parents=True)
+            (self._run / "chunks").mkdir()
+            with atomic_path(plan) as temporary:
+                temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    def done(self) -> tuple[int, ...]:
+        """List the chunks that are finished."""
+        return tuple(sorted(int(path.stem) for path in (self._run / "chunks").glob("[0-9]*.npz")))
+
+    def add(self, chunk: int, core: Window, result: ChunkResult) -> None:
+        """Write a chunk, with the numbers of its objects in the chunk, and record it as finished.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        with self._writing():
+            self._levels()[0][core] = result.labels
+            frame: dict[str, Any] = dict(zip("tblr", result.frame, strict=True))
+            with atomic_path(self._chunk(chunk)) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, labels=result.labels, first=result.first, **frame)
+
+    def records(self) -> dict[int, ChunkRecord]:
+        """Load what the merge needs of each finished chunk."""
+        found = {}
+        for chunk in self.done():
+            with np.load(self._chunk(chunk), allow_pickle=False) as arrays:
+                frame = tuple(arrays[side] for side in "tblr")
+                found[chunk] = ChunkRecord(arrays["first"], frame)
+        return found
+
+    def number(self, chunk: int, core: Window, table: Labels) -> None:
+        """Write a chunk with its final numbers into all levels; again if need be."""
+        with np.load(self._chunk(chunk), allow_pickle=False) as arrays:
+            labels = np.take(table, arrays["labels"])
+        with self._writing():
+            for k, level in enumerate(self._levels()):
+                step = 2**k
+                rows, columns = (slice(c.start // step, -(-c.stop // step)) for c in core)
+                level[rows, columns] = labels[::step, ::step]
+
+    def finish(
+        self, provenance: Mapping[str, Any], spacing: Mapping[str, float], *, overwrite: bool
+    ) -> None:
+        """Describe the result and give it its name; what only the run needed is removed.
+
+        Raises
+        ------
+        OutputError
+            If it exists meanwhile, or cannot be written.
+        """
+        with self._writing():
+            self._group().attrs.update(self._attributes(provenance, spacing))
+            if self.path.exists() and not overwrite:
+                raise OutputError(f"{self.path} exists meanwhile; move it and pass --resume.")
+            aside = self.path.with_name(self.path.name + ".old")
+            if self.path.exists():
+                os.replace(self.path, aside)
+            os.replace(self.partial, self.path)
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(self.path / ".run", ignore_errors=True)
+
+    def _create(self, shape: tuple[int, int]) -> None:
+        import zarr
+        from numcodecs import Blosc
+
+        group = zarr.open_group(str(self.partial), mode="w", zarr_format=2)
+        for k, level in enumerate(level_shapes(shape)):
+            group.create_array(
+                str(k),
+                shape=level,
+                chunks=tuple(min(ZARR_CHUNK, n) for n in level),
+                dtype="uint32",
+                fill_value=0,
+                compressors=Blosc(cname="zstd", clevel=5, shuffle=Blosc.SHUFFLE),
+                chunk_key_encoding={"name": "v2", "separator": "/"},
+            )
+
+    def _group(self) -> zarr.Group:
+        import zarr
+
+        return zarr.open_group(str(self.partial), mode="r+", zarr_format=2)
+
+    def _levels(self) -> list[zarr.Array[Any]]:
+        group = self._group()
+        first: Any = group["0"]
+        return [group[str(k)] for k in range(len(level_shapes(first.shape)))]  # type: ignore[misc]
+
+    def _attributes(
+        self, provenance: Mapping[str, Any], spacing: Mapping[str, float]
+    ) -> dict[str, Any]:
+        unit = {"unit": "micrometer"} if {"Y", "X"} <= set(spacing) else {}
+        pixel = [float(spacing[a]) if unit else 1.0 for a in "YX"]
+        datasets = [
+            {
+                "path": str(k),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [size * 2**k for size in pixel]}
+                ],
+            }
+            for k in range(len(self._levels()))
+        ]
+        multiscale = {
+            "version": NGFF,
+            "name": self.path.name.partition(".")[0],
+            "axes": [{"name": a, "type": "space", **unit} for a in "yx"],
+            "datasets": datasets,
+            "type": "nearest",
+        }
+        return {
+            "multiscales": [multiscale],
+            "image-label": {"version": NGFF},
+            PROVENANCE: dict(provenance),
+        }
+
+    def _chunk(self, chunk: int) -> Path:
+        return self._run / "chunks" / f"{chunk:08d}.npz"
+
+    def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        known = json.loads(json.dumps(new))
+        other = [key for key in known if old.get(key) != known[key]]
+        if other:
+            key = other[0]
+            raise OutputError(
+                f"{self.partial} was begun with another {key} ({old.get(key)}, now {known[key]}); "
+                "use the settings of then, or --overwrite to begin again."
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.partial} ({error.strerror or error}); free some space or "
+                "permissions there and pass --resume."
+            ) from error
+
+
+def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Halve a shape until both sides are at most 256 px."""
+    shapes = [shape]
+    while max(shapes[-1]) > _SMALLEST:
+        height, width = shapes[-1]
+        shapes.append(((height + 1) // 2, (width + 1) // 2))
+    return shapes

@@ -1,0 +1,117 @@
+"""``napari-espmedsam slide``: one large image in, an OME-Zarr label image out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_espmedsam.batch.models import load_model
+from napari_espmedsam.cli.progress import TileProgress
+from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.request import SegmentRequest
+
+if TYPE_CHECKING:
+    from napari_espmedsam.inference.intensity import IntensityRange
+
+
+def slide(
+    image: Annotated[
+        Path, typer.Argument(metavar="IN", help="One large image: a pyramidal TIFF or OME-Zarr.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT.zarr", help="OME-Zarr folder to make."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the estimate and stop.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run of the same settings.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a result that exists already.")
+    ] = False,
+    tissue: Annotated[
+        bool,
+        typer.Option("--tissue/--no-tissue", help="Skip the background, or compute every tile."),
+    ] = True,
+    intensity: Annotated[
+        str | None,
+        typer.Option(
+            "--intensity",
+            metavar="LOW,HIGH",
+            help="Grey values that become 0 and 1, for a crop that shall get the labels of its "
+            "slide. (default: measured on 4 million px of tissue)",
+        ),
+    ] = None,
+    *,
+    request: SegmentRequest,
+    given: frozenset[str],
+) -> None:
+    """Segment an image that does not fit into memory, from disk to disk.
+
+    Prints what the run will take, then works chunk by chunk; a run that was stopped goes on with
+    --resume.
+    """
+    from napari_espmedsam.batch.slide_estimate import estimate_slide
+    from napari_espmedsam.batch.slide_plan import plan_slide
+    from napari_espmedsam.batch.slide_source import open_slide
+    from napari_espmedsam.batch.slide_store import SlideStore
+
+    known = None if intensity is None else parse_intensity(intensity)
+    store = SlideStore(target)
+    if not dry_run:
+        store.check(resume=resume, overwrite=overwrite)
+    opened = open_slide(image, request)
+    segmenter = load_model(request)
+    plan = plan_slide(opened, segmenter.header, request, tissue=tissue, intensity=known)
+    done = len(store.done()) if resume else 0
+    estimate = estimate_slide(opened, segmenter, plan, _existing(target), done)
+    typer.echo("\n".join(estimate.lines()))
+    if dry_run:
+        return
+    estimate.check()
+
+    from napari_espmedsam.batch.slide_run import run_slide
+
+    start = time.perf_counter()
+    steps = run_slide(opened, segmenter, plan, target, resume=resume, overwrite=overwrite)
+    with TileProgress(image.name) as progress:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                found = stop.value
+                break
+            progress(step.tiles / max(1, step.n_tiles))
+    text = "mask" if request.output == "mask" else f"{found} object{'' if found == 1 else 's'}"
+    typer.echo(f"{image}  {text}  {time.perf_counter() - start:.1f} s -> {target}")
+
+
+def parse_intensity(text: str) -> IntensityRange:
+    """Read a range, for example ``12,240``.
+
+    Raises
+    ------
+    InputError
+        If it is not two numbers, the lower one first.
+    """
+    from napari_espmedsam.inference.intensity import IntensityRange
+
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not low < high:
+        raise InputError(
+            f"intensity is {text!r}. Give two numbers, the lower one first: --intensity 12,240."
+        )
+    return IntensityRange(low, high)
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder above a path that exists."""
+    return next(parent for parent in path.absolute().parents if parent.is_dir())

@@ -1,0 +1,211 @@
+"""The form of the tab "Batch": which images, which results, and where they go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from qtpy.QtCore import QMimeData, QSize
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_espmedsam.batch.job import DEFAULT_FORMATS, BatchJob
+from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.request import SegmentRequest, request_options
+from napari_espmedsam.io.formats import FORMATS
+from napari_espmedsam.io.images import IMAGE_SUFFIXES
+from napari_espmedsam.widgets.fields import ignore_wheel, tooltip
+from napari_espmedsam.widgets.rows import form_layout, tight
+
+_PATTERNS = " ".join(f"*{suffix}" for suffix in IMAGE_SUFFIXES)
+_AUTO = -1  # value of the channel box: as each image has it
+_LEAST_WIDTH = 250  # px: the whole dock then fits into 320
+
+
+class PathList(QPlainTextEdit):
+    """Paths, one a line; files and folders can be dropped here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.setTabChangesFocus(True)
+        self.setStyleSheet("PathList { border: 1px solid rgba(128, 128, 128, 90); }")
+        self.setPlaceholderText("folder, files or plates/**/*.tif")
+        self.setToolTip(
+            "What to segment, one a line: image files, folders of them, or patterns such as "
+            "plates/**/*.tif. Files and folders can be dropped here."
+        )
+        self.setFixedHeight(4 * self.fontMetrics().lineSpacing() + 8)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths."""
+        lines = (line.strip() for line in self.toPlainText().splitlines())
+        return tuple(line for line in lines if line)
+
+    def add(self, *paths: str) -> None:
+        """Add paths that are not there yet."""
+        known = self.paths
+        self.setPlainText("\n".join([*known, *(path for path in paths if path not in known)]))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        """Return a small width: long paths are scrolled."""
+        return QSize(120, super().minimumSizeHint().height())
+
+    def insertFromMimeData(self, source: QMimeData | None) -> None:  # noqa: N802 (Qt's name)
+        """Take the paths of files that are dropped or pasted, and else their text."""
+        urls = [] if source is None else source.urls()
+        local = [url.toLocalFile() for url in urls if url.isLocalFile()]
+        if local:
+            self.add(*local)
+        else:
+            super().insertFromMimeData(source)
+
+
+class BatchForm(QWidget):
+    """Editors of one job; model and settings are those of the tab "Segment"."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        options = {info.name: info for info in request_options()}
+        self.inputs = PathList()
+        self.folder_button, self.files_button = QPushButton("Folder…"), QPushButton("Files…")
+        self.results, self.results_button = QLineEdit(), QPushButton("Choose…")
+        self.recursive = QCheckBox("Folders inside folders too")
+        self.formats = {name: QCheckBox(each.title) for name, each in FORMATS.items()}
+        self.overwrite = QCheckBox("Compute and replace everything")
+        self.pattern = QLineEdit()
+        self.axes = QLineEdit()
+        self.channel = QSpinBox()
+        self.channel.setRange(_AUTO, int(options["channel"].maximum or 0))
+        self.channel.setSpecialValueText("auto")
+        self.channel.setValue(_AUTO)
+        self.channel.setToolTip(tooltip(options["channel"]))
+        self.axes.setToolTip(tooltip(options["axes"]))
+        self._explain()
+        self._lay_out()
+        self.folder_button.clicked.connect(self._ask_folder)
+        self.files_button.clicked.connect(self._ask_files)
+        self.results_button.clicked.connect(self._ask_results)
+
+    def job(self, request: SegmentRequest) -> BatchJob:
+        """Return the job; its images are not looked for.
+
+        Parameters
+        ----------
+        request : SegmentRequest
+            Model and settings that belong to no one image.
+
+        Raises
+        ------
+        InputError
+            If something is not filled in.
+        """
+        folder = self.results.text().strip()
+        if not self.inputs.paths:
+            raise InputError("There is no input. Choose a folder or files, or type a pattern.")
+        if not folder:
+            raise InputError("There is no folder for the results. Choose one.")
+        return BatchJob(
+            inputs=self.inputs.paths,
+            folder=Path(folder).expanduser(),
+            request=replace(
+                request,
+                channel=None if self.channel.value() == _AUTO else self.channel.value(),
+                axes=self.axes.text().strip().upper() or None,
+            ),
+            formats=tuple(name for name, box in self.formats.items() if box.isChecked()),
+            recursive=self.recursive.isChecked(),
+            pattern=self.pattern.text().strip() or None,
+            overwrite=self.overwrite.isChecked(),
+        )
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Choose a folder of images")
+        if path:
+            self.inputs.add(path)
+
+    def _ask_files(self) -> None:
+        paths, _filter = QFileDialog.getOpenFileNames(
+            self, "Choose images", "", f"Images ({_PATTERNS});;All files (*)"
+        )
+        self.inputs.add(*paths)
+
+    def _ask_results(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Choose a folder for the results")
+        if path:
+            self.results.setText(path)
+
+    def _explain(self) -> None:
+        self.folder_button.setToolTip("Add a folder: all images in it.")
+        self.files_button.setToolTip("Add image files.")
+        self.results.setToolTip(
+            "Folder of the results; it is made if need be. Images are never changed."
+        )
+        self.results.setPlaceholderText("folder")
+        self.results_button.setToolTip("Choose the folder of the results.")
+        self.recursive.setToolTip("A folder stands for the folders inside it too.")
+        for name, box in self.formats.items():
+            box.setChecked(name in DEFAULT_FORMATS)
+            box.setToolTip(f"Write each image's labels as {FORMATS[name].file_name('NAME')}.")
+        self.overwrite.setToolTip(
+            "Compute all images again and replace their results, corrected ones too. Otherwise "
+            "what is finished is kept: the same image, weights and settings."
+        )
+        self.pattern.setPlaceholderText("*_dapi.tif")
+        self.pattern.setToolTip(
+            "Which files of a folder to take, by name, or with a / by path below it. "
+            "Left alone: all images."
+        )
+        self.axes.setPlaceholderText("as each file says")
+        for editor in (self.results, self.pattern, self.axes, self.channel):
+            editor.setMinimumWidth(80)
+            editor.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        ignore_wheel(self.channel)
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        rows = form_layout(layout)
+        rows.addRow(QLabel("Images"), self.inputs)
+        rows.addRow(QLabel(), _row(self.folder_button, self.files_button))
+        rows.addRow(QLabel("Results"), _row(self.results, self.results_button))
+        boxes = QGridLayout()
+        for number, box in enumerate(self.formats.values()):
+            boxes.addWidget(box, number // 2, number % 2)
+        layout.addLayout(boxes)
+        folded = QWidget()
+        more = form_layout(folded)
+        more.setContentsMargins(0, 0, 0, 0)
+        more.addRow(self.recursive)
+        more.addRow(QLabel("Only files"), self.pattern)
+        more.addRow(QLabel("Channel"), self.channel)
+        more.addRow(QLabel("Axes"), self.axes)
+        more.addRow(self.overwrite)
+        part = QCollapsible("More settings", self, expandedIcon="▾", collapsedIcon="▸")
+        part.setToolTip("Folders inside folders, patterns, channel, axes, replacing.")
+        part.addWidget(folded)
+        part.setMinimumWidth(_LEAST_WIDTH)  # it asks for the width of its longest caption otherwise
+        layout.addWidget(tight(part))
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(4)
+    for widget in widgets:
+        widget.setMinimumWidth(40)
+        row.addWidget(widget)
+    return row

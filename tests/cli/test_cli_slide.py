@@ -1,0 +1,85 @@
+"""``napari-espmedsam slide``: the estimate first, then the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import Result
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def slide_file(tmp_path: Path) -> Path:
+    """Return a tiled RGB TIFF of 300 x 280 px with some tissue."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((300, 280, 3), 240, np.uint8)
+    pixels[60:200, 80:220] = rng.integers(60, 200, (140, 140, 3))
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(128, 128), compression="zlib")
+    return path
+
+
+@pytest.fixture
+def slide(run: Run, slide_file: Path, tmp_path: Path, checkpoint: Path) -> Run:
+    """Run ``slide`` on the file with the tiny model."""
+
+    def invoke(*options: object) -> Result:
+        model = ("-m", checkpoint, "--modality", "microscopy")
+        return run("slide", slide_file, "-o", tmp_path / "out.zarr", *model, *options)
+
+    return invoke
+
+
+def test_a_dry_run_prints_the_estimate_and_writes_nothing(slide: Run, tmp_path: Path) -> None:
+    result = slide("--dry-run")
+    assert result.exit_code == 0, result.stderr
+    words = [line.split()[0] for line in result.stdout.splitlines()]
+    assert words == ["slide", "time", "memory", "disk"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["slide.tif"]
+
+
+def test_labels_come_after_the_estimate(slide: Run, tmp_path: Path) -> None:
+    import zarr
+
+    result = slide("--objects", "mask", "--threshold", "0.01", "--intensity", "0,255")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1].endswith(f"-> {tmp_path / 'out.zarr'}")
+    labels = np.asarray(zarr.open_group(str(tmp_path / "out.zarr"), mode="r")["0"])
+    assert labels.shape == (300, 280)
+    assert set(np.unique(labels)) <= {0, 1}
+    again = slide()
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+
+
+def test_an_unfinished_run_wants_a_word(slide: Run, tmp_path: Path) -> None:
+    (tmp_path / "out.zarr.partial").mkdir()
+    result = slide()
+    assert result.exit_code == 2
+    assert "--resume" in result.stderr
+    assert slide("--resume").exit_code == 0
+
+
+def test_a_range_that_is_none(slide: Run) -> None:
+    for wrong in ("5", "9,3", "a,b"):
+        result = slide("--intensity", wrong)
+        assert result.exit_code == 2
+        assert f"intensity is {wrong!r}" in result.stderr
+
+
+def test_a_disk_that_is_too_small(
+    slide: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    result = slide()
+    assert result.exit_code == 2
+    assert "are free" in result.stderr
+    assert not (tmp_path / "out.zarr").exists()

@@ -200,7 +200,7 @@ def test_another_version_on_the_workers_stops_the_job(
 
 
 def test_gpu_workers_by_their_tag(cluster: Cluster) -> None:
-    tagged = Cluster(cluster._client, gpu=True)
+    tagged = Cluster(cluster.client, gpu=True)
     assert (cluster.n_workers, tagged.n_workers) == (2, 0)
 
 
@@ -259,7 +259,7 @@ def test_an_image_that_kills_every_worker(cluster: Cluster, job: BatchJob, tmp_p
 
 
 def _pids(cluster: Cluster) -> list[int]:
-    return sorted(cluster._client.run(os.getpid).values())
+    return sorted(cluster.client.run(os.getpid).values())
 
 
 @contextmanager

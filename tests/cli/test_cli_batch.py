@@ -110,3 +110,29 @@ def test_every_field_of_the_request_is_an_option(run: Run) -> None:
     text = run("batch", "--help").stdout
     for info in request_options():
         assert all(flag in text for flag in info.flags), info.name
+
+
+def test_workers_of_this_machine(batch: Run, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="needs napari-espmedsam[distributed]")
+    assert batch("-r").exit_code == 0
+    alone = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*_labels.tif")}
+    assert len(alone) == 3
+    (tmp_path / "in" / "b.tif").write_text("no image")
+    result = batch("-r", "--overwrite", "--workers", 1)
+    assert result.exit_code == 2, result.output
+    assert "3 done, 1 failed." in result.stdout
+    assert ": 1 worker\n" in result.stderr
+    assert "is not a TIFF" in result.stderr
+    assert {path: path.read_bytes() for path in alone} == alone
+
+
+def test_no_scheduler_gives_2_and_says_so(
+    batch: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs napari-espmedsam[distributed]")
+    monkeypatch.setattr("napari_espmedsam.batch.cluster._CONNECT", "1s")
+    result = batch("--scheduler", "tcp://127.0.0.1:9")
+    assert result.exit_code == 2
+    assert "no scheduler answers at tcp://127.0.0.1:9" in result.stderr
+    assert not (tmp_path / "out").exists()
+    assert "give its scheduler" in batch("--gpu-workers", "--workers", 1).stderr

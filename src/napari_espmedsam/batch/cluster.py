@@ -66,10 +66,17 @@ class Cluster:
         The connection.
     gpu : bool
         Whether only workers with the resource ``GPU`` are used, one task for each.
+
+    Attributes
+    ----------
+    client : distributed.Client
+        As given.
+    address : str
+        Of the scheduler.
     """
 
     def __init__(self, client: Client, *, gpu: bool = False) -> None:
-        self._client = client
+        self.client = client
         self._resources = {_GPU: 1} if gpu else None
         self.address = str(client.scheduler_info(n_workers=0)["address"])
         self._looked = -_REFRESH
@@ -87,7 +94,7 @@ class Cluster:
         now = time.monotonic()
         if now - self._looked > _REFRESH:
             with self._answering():
-                workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+                workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
             needed = self._resources or {}
             self._n_workers = sum(needed.keys() <= each["resources"].keys() for each in workers)
             self._looked = now
@@ -174,7 +181,7 @@ class Cluster:
         arrived: SimpleQueue[Future[Any]],
     ) -> Future[Any]:
         self._check()
-        future: Future[Any] = self._client.submit(
+        future: Future[Any] = self.client.submit(
             work_on,
             *(run, __version__, function, item),
             key=f"espmedsam-{run}-{index}",
@@ -218,7 +225,7 @@ class Cluster:
         return Returned(index, problem=problem, stops=True)
 
     def _check(self) -> None:
-        if self._client.status != "running":
+        if self.client.status != "running":
             raise self._gone()
 
     def _gone(self) -> ClusterError:
@@ -237,11 +244,11 @@ class Cluster:
 
     def _tell_to_stop(self, run: str) -> None:
         with self._answering():
-            self._client.run(stop_run, run, on_error="ignore")
+            self.client.run(stop_run, run, on_error="ignore")
 
     def _abandon(self, run: str, futures: list[Future[Any]]) -> None:
         with suppress(Exception):  # on the way out, whatever the cluster is like
-            self._client.cancel(futures)
+            self.client.cancel(futures)
             self._tell_to_stop(run)
 
 

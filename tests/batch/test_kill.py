@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"
 N_IMAGES = 12
 
 
-@pytest.mark.parametrize("n_kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_kills", [4, pytest.param(50, marks=pytest.mark.long)])
 def test_killed_and_started_again(
     n_kills: int,
     write_image: Callable[..., Path],

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_EXTRA_MB = 2000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak of memory is read from getrusage")
 def test_time_per_megapixel_and_memory_do_not_grow_with_the_slide() -> None:
     script = ROOT / "benchmarks" / "slides.py"

@@ -103,7 +103,7 @@ def test_what_is_over_is_gone(work: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(viewer.layers) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_hundred_runs_need_no_more_memory(work: Any) -> None:
     process = psutil.Process()
     work(WARM_UP)

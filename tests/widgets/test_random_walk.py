@@ -143,7 +143,7 @@ def start(
     [
         pytest.param(2, False, 500, id="two-bare-viewers"),
         pytest.param(1, True, 60, id="window"),
-        pytest.param(1, True, 500, id="window-for-long", marks=pytest.mark.slow),
+        pytest.param(1, True, 500, id="window-for-long", marks=pytest.mark.long),
     ],
 )
 def test_anything_in_any_order(

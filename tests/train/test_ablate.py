@@ -19,6 +19,8 @@ from training.config import FinetuneConfig, load_config, merge
 from training.evaluate import LabelledSet
 from training.finetune import build_model, finetune
 from training.study import StudyConfig, row_recipe
+from training.unet import ARCHITECTURE as UNET
+from training.unet import build_unet
 from training.warm_start import litemedsam_path, trunk_state
 
 STUDIES = Path(__file__).resolve().parents[2] / "training" / "configs" / "ablate"
@@ -89,10 +91,11 @@ def shipped(name: str, distilled: Path) -> dict[str, FinetuneConfig]:
 
 
 def layout(config: FinetuneConfig) -> nn.Module:
+    names = tuple(config.modalities)
     with torch.device("meta"):
-        return create_model(
-            config.architecture, modalities=tuple(config.modalities), **config.model
-        )
+        if config.architecture == UNET:
+            return build_unet(names, **config.model)
+        return create_model(config.architecture, modalities=names, **config.model)
 
 
 def size(model: nn.Module, part: str = "") -> int:

@@ -13,7 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
+import zarr
 
 pytest.importorskip("distributed", reason="cluster runs need napari-espmedsam[distributed]")
 
@@ -23,7 +26,13 @@ from napari_espmedsam.batch.cluster_work import NotSeen, do_file
 from napari_espmedsam.batch.events import FileDone, FileStarted, JobResult
 from napari_espmedsam.batch.job import BatchJob
 from napari_espmedsam.batch.run import JobRun
+from napari_espmedsam.batch.slide_cluster import chunks_on
+from napari_espmedsam.batch.slide_plan import plan_slide
+from napari_espmedsam.batch.slide_run import run_slide
+from napari_espmedsam.batch.slide_source import open_slide
 from napari_espmedsam.errors import ClusterError, InputError
+from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.inference.segmenter import Segmenter
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 N_IMAGES = 8
@@ -296,3 +305,39 @@ def _wait_for_worker(address: str) -> None:
 
     with Client(address, timeout="60s", set_as_default=False) as client:
         client.wait_for_workers(1, timeout=60)
+
+
+def test_chunks_of_a_slide_with_a_worker_killed(
+    cluster: Cluster, checkpoint: Path, tmp_path: Path
+) -> None:
+    request = SegmentRequest(
+        checkpoint=str(checkpoint), threshold=0.5, min_size=4, tile=256, scale=0.5
+    )
+    values = np.random.default_rng(0).integers(0, 4000, (270, 520)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "slide.tif", values.repeat(8, 0).repeat(8, 1), tile=(256, 256))
+    slide = open_slide(tmp_path / "slide.tif", request)
+    segmenter = Segmenter.from_checkpoint(**request.model_options())
+    plan = plan_slide(slide, segmenter.header, request, tissue=False)
+    assert len(plan.chunks) == 6
+    here, there = tmp_path / "here.zarr", tmp_path / "there.zarr"
+    list(run_slide(slide, segmenter, plan, here))
+    killed = 0
+    steps = []
+    for step in run_slide(slide, segmenter, plan, there, compute=chunks_on(cluster)):
+        steps.append(step)
+        if not killed:
+            killed = _pids(cluster)[0]
+            os.kill(killed, signal.SIGKILL)
+    assert killed
+    assert (steps[-1].chunks, steps[-1].n_chunks) == (6, 6)
+    assert np.asarray(zarr.open_group(str(here), mode="r")["0"]).max() > 6
+    assert _chunk_files(here) == _chunk_files(there)
+
+
+def _chunk_files(folder: Path) -> dict[str, bytes]:
+    """Read all of an OME-Zarr but its attributes, which hold the date."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".zattrs"
+    }

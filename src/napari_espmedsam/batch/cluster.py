@@ -18,11 +18,10 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from napari_espmedsam import __version__
-from napari_espmedsam.batch.cluster_work import NotSeen, do_file, stop_run, work_on
+from napari_espmedsam.batch.cluster_work import NotSeen, do_file, portable, stop_run, work_on
 from napari_espmedsam.batch.events import FileStarted, TaskEvent, ended
 from napari_espmedsam.batch.task import FileResult, FileTask
-from napari_espmedsam.errors import ClusterError, InputError
-from napari_espmedsam.weights import list_checkpoints, resolve_checkpoint
+from napari_espmedsam.errors import ClusterError, EspMedSamError, InputError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -216,7 +215,7 @@ class Cluster:
                 "likely for want of memory; give the workers more, or segment it alone."
             )
             return Returned(index, problem=problem)
-        if isinstance(error, ClusterError):
+        if isinstance(error, EspMedSamError):
             return Returned(index, problem=str(error), stops=True)
         problem = (
             f"a worker cannot do it ({type(error).__name__}: {error}); install the same version of "
@@ -326,12 +325,13 @@ def _share_of_cores(workers: int) -> dict[str, str]:
 
 
 def _absolute(task: FileTask) -> FileTask:
-    """Return a task that means the same in any working folder; known weights keep their name."""
-    request = task.request
-    if request.checkpoint not in {entry.name for entry in list_checkpoints()}:
-        path = resolve_checkpoint(request.checkpoint).absolute()
-        request = replace(request, checkpoint=str(path))
-    return replace(task, path=task.path.absolute(), folder=task.folder.absolute(), request=request)
+    """Return a task that means the same in any working folder."""
+    return replace(
+        task,
+        path=task.path.absolute(),
+        folder=task.folder.absolute(),
+        request=portable(task.request),
+    )
 
 
 def _file_result(task: FileTask, back: Returned) -> FileResult:
@@ -340,10 +340,6 @@ def _file_result(task: FileTask, back: Returned) -> FileResult:
         outputs = tuple(task.folder / path.name for path in back.value.outputs)
         return replace(back.value, outputs=outputs)
     if isinstance(back.value, NotSeen):
-        worker, path = back.value.worker, back.value.path
-        reason = (
-            f"the worker on {worker} does not see {path}; images and results have to lie under the "
-            "same path on all machines, on a drive that they share."
-        )
-        return FileResult(task.relative, "failed", reason, stops_job=path.exists())
+        seen_here = back.value.path.exists()
+        return FileResult(task.relative, "failed", back.value.text(), stops_job=seen_here)
     return FileResult(task.relative, "failed", f"{task.path}: {back.problem}", stops_job=back.stops)

@@ -13,6 +13,8 @@ from napari_espmedsam import __version__
 from napari_espmedsam.batch.task import FileResult, FileTask
 from napari_espmedsam.batch.work import file_steps
 from napari_espmedsam.errors import ClusterError
+from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.weights import list_checkpoints, resolve_checkpoint
 
 Stopped = Callable[[], bool]
 
@@ -27,6 +29,20 @@ class NotSeen:
 
     worker: str
     path: Path
+
+    def text(self) -> str:
+        """Say it, and what to do about it."""
+        return (
+            f"the worker on {self.worker} does not see {self.path}; images and results have to lie "
+            "under the same path on all machines, on a drive that they share."
+        )
+
+
+def portable(request: SegmentRequest) -> SegmentRequest:
+    """Return a request that means the same in any working folder; known weights keep their name."""
+    if request.checkpoint in {entry.name for entry in list_checkpoints()}:
+        return request
+    return replace(request, checkpoint=str(resolve_checkpoint(request.checkpoint).absolute()))
 
 
 def work_on(
@@ -44,7 +60,10 @@ def work_on(
             f"the worker on {platform.node()} has napari-espmedsam {__version__}, and the job was "
             f"started with {version}; install the same version on all machines."
         )
-    with _one_at_a_time:
+    import dask
+
+    # Blocks of an image that is opened lazily are read here, not as further tasks of the cluster.
+    with _one_at_a_time, dask.config.set(scheduler="synchronous"):
         return function(*arguments, lambda: run in _stopped_runs)
 
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from napari_espmedsam.errors import CheckpointError
 from napari_espmedsam.inference.request import SegmentRequest
 
 if TYPE_CHECKING:
-    from napari_espmedsam.batch.task import FileTask
     from napari_espmedsam.inference.segmenter import Segmenter
+
+
+class NeedsModel(Protocol):
+    """A task that says which model it was made for."""
+
+    @property
+    def request(self) -> SegmentRequest:
+        """Model and settings."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weight file."""
+
 
 _loaded: dict[tuple[str, str, str, str], Segmenter] = {}  # the last one
 
@@ -53,7 +65,7 @@ def load_model(request: SegmentRequest) -> Segmenter:
     return Segmenter.from_checkpoint(**request.model_options())
 
 
-def model_of(task: FileTask) -> Segmenter:
+def model_of(task: NeedsModel) -> Segmenter:
     """Return the model of a task, loaded on first use and kept for the next task of this process.
 
     Raises

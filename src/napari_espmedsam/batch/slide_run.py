@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from napari_espmedsam.batch.slide_plan import SlidePlan
     from napari_espmedsam.batch.slide_source import Slide
     from napari_espmedsam.inference.segmenter import Segmenter
+
+
+Compute = Callable[
+    ["Slide", "Segmenter", "SlidePlan", SlideStore, Sequence[int]], Generator[int, None, None]
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ def run_slide(
     resume: bool = False,
     overwrite: bool = False,
     order: Sequence[int] | None = None,
+    compute: Compute | None = None,
 ) -> Generator[SlideStep, None, int]:
     """Segment a slide into an OME-Zarr label image.
 
@@ -69,6 +75,9 @@ def run_slide(
         Replace a result, or begin an unfinished run again (unless `resume` is given too).
     order : sequence of int, optional
         Order of the chunks; it changes nothing in the result.
+    compute : callable, optional
+        Computes and stores chunks elsewhere, and yields the number of each that is finished:
+        ``slide_cluster.chunks_on``.
 
     Yields
     ------
@@ -88,6 +97,8 @@ def run_slide(
         If the result cannot be written.
     DeviceError
         If the device runs out of memory.
+    ClusterError
+        If `compute` cannot go on. Chunks that are finished stay.
     """
     if output.resolve() == slide.path.resolve():
         raise OutputError(f"the result would replace the slide {output}; choose another name.")
@@ -95,7 +106,10 @@ def run_slide(
     store.check(resume=resume, overwrite=overwrite)
     record = run_record(slide, segmenter, plan)
     store.begin(record, slide.shape, resume=resume)
-    yield from _compute(slide, segmenter, plan, store, order)
+    if compute is None:
+        yield from _compute(slide, segmenter, plan, store, order)
+    else:
+        yield from _count(compute, slide, segmenter, plan, store)
     n_objects = _number(plan, store)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     about = {"input": slide.path.name, "objects": n_objects, "created": created}
@@ -146,6 +160,21 @@ def _compute(
         tiles.release(chunk)
         n_done += 1
         yield SlideStep(computed, n_tiles, n_done, n_chunks)
+
+
+def _count(
+    compute: Compute, slide: Slide, segmenter: Segmenter, plan: SlidePlan, store: SlideStore
+) -> Generator[SlideStep, None, None]:
+    """Let others compute what is left; tiles are counted with their chunks."""
+    finished = set(store.done())
+    left = tuple(i for i in plan.chunks if i not in finished)
+    n_tiles, n_chunks = len({tile for i in left for tile in plan.tiles(i)}), len(plan.chunks)
+    chunks = compute(slide, segmenter, plan, store, left)
+    try:
+        for n, _ in enumerate(chunks, start=1):
+            yield SlideStep(n_tiles * n // len(left), n_tiles, len(finished) + n, n_chunks)
+    finally:
+        chunks.close()
 
 
 def _number(plan: SlidePlan, store: SlideStore) -> int:

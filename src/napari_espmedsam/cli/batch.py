@@ -24,7 +24,7 @@ from napari_espmedsam.batch.outputs import output_names
 from napari_espmedsam.batch.run import JobRun
 from napari_espmedsam.batch.standing import look
 from napari_espmedsam.batch.task import FileResult, FileTask
-from napari_espmedsam.cli.cluster import enter_cluster
+from napari_espmedsam.cli.cluster import GpuWorkers, Scheduler, Workers, enter_cluster
 from napari_espmedsam.cli.progress import TileProgress
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.inference.request import SegmentRequest
@@ -76,28 +76,9 @@ def batch(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write a report: a page and two tables.")
     ] = True,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="Do the work on a Dask cluster: tcp://host:8786. All its machines have to see the "
-            "images and the folder of the results under the same path.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            "--workers", metavar="N", min=0, help="Do the work in N processes of this machine."
-        ),
-    ] = 0,
-    gpu_workers: Annotated[
-        bool,
-        typer.Option(
-            "--gpu-workers",
-            help="With --scheduler: use only workers that were started with --resources GPU=1.",
-        ),
-    ] = False,
+    scheduler: Scheduler = None,
+    workers: Workers = 0,
+    gpu_workers: GpuWorkers = False,
     *,
     request: SegmentRequest,
     given: frozenset[str],
@@ -119,12 +100,11 @@ def batch(
     )
     if dry_run:
         raise typer.Exit(_preview(job))
-    with ExitStack() as stack:
-        if scheduler is None and not workers and not gpu_workers:
+    job.validate()  # before a cluster is started
+    with enter_cluster(scheduler, workers, gpu=gpu_workers) as cluster:
+        if cluster is None:
             run, follow = JobRun(job), _follow
         else:
-            job.validate()  # before a cluster is started
-            cluster = stack.enter_context(enter_cluster(scheduler, workers, gpu=gpu_workers))
             run, follow = JobRun(job, cluster.execute), _follow_many
         with _stopped_by_signals(run):
             result = follow(run)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from napari_espmedsam.batch.models import load_model
+from napari_espmedsam.cli.cluster import GpuWorkers, Scheduler, Workers, enter_cluster
 from napari_espmedsam.cli.progress import TileProgress
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.request import SegmentRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_espmedsam.batch.slide_run import SlideStep
     from napari_espmedsam.inference.intensity import IntensityRange
 
 
@@ -47,6 +51,9 @@ def slide(
             "slide. (default: measured on 4 million px of tissue)",
         ),
     ] = None,
+    scheduler: Scheduler = None,
+    workers: Workers = 0,
+    gpu_workers: GpuWorkers = False,
     *,
     request: SegmentRequest,
     given: frozenset[str],
@@ -75,20 +82,30 @@ def slide(
         return
     estimate.check()
 
+    from napari_espmedsam.batch.slide_cluster import chunks_on
     from napari_espmedsam.batch.slide_run import run_slide
 
     start = time.perf_counter()
-    steps = run_slide(opened, segmenter, plan, target, resume=resume, overwrite=overwrite)
-    with TileProgress(image.name) as progress:
+    with enter_cluster(scheduler, workers, gpu=gpu_workers) as cluster:
+        compute = None if cluster is None else chunks_on(cluster)
+        steps = run_slide(
+            opened, segmenter, plan, target, resume=resume, overwrite=overwrite, compute=compute
+        )
+        found = _follow(steps, image.name)
+    text = "mask" if request.output == "mask" else f"{found} object{'' if found == 1 else 's'}"
+    typer.echo(f"{image}  {text}  {time.perf_counter() - start:.1f} s -> {target}")
+
+
+def _follow(steps: Generator[SlideStep, None, int], name: str) -> int:
+    """Show a bar until the run ends; return how many objects there are."""
+    with TileProgress(name) as progress:
         while True:
             try:
                 step = next(steps)
             except StopIteration as stop:
-                found = stop.value
-                break
+                found: int = stop.value
+                return found
             progress(step.tiles / max(1, step.n_tiles))
-    text = "mask" if request.output == "mask" else f"{found} object{'' if found == 1 else 's'}"
-    typer.echo(f"{image}  {text}  {time.perf_counter() - start:.1f} s -> {target}")
 
 
 def parse_intensity(text: str) -> IntensityRange:

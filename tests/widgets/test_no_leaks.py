@@ -6,7 +6,7 @@ import gc
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import psutil
 import pytest
 from napari.components import ViewerModel
 from napari.utils.events import EmitterGroup
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_espmedsam.studio.engine import Engine
 from napari_espmedsam.studio.session import Session
@@ -28,14 +29,15 @@ MOST_GROWTH = 0.05
 @pytest.fixture
 def work(
     checkpoint: Path, monkeypatch: Any, qtbot: Any, idle: Any, finish: Any
-) -> Callable[[int], ViewerModel]:
+) -> Iterator[Callable[[int], ViewerModel]]:
     """Return a function that makes so many runs, each result deleted, and some live sessions."""
     for module in ("widgets.pickers", "widgets.segment", "inference.segmenter"):
         name = f"napari_espmedsam.{module}.resolve_checkpoint"
         monkeypatch.setattr(name, lambda _name=None: checkpoint)
     viewer = ViewerModel()
-    dock = Dock(viewer)
-    qtbot.addWidget(dock)
+    holder, dock = QWidget(), Dock(viewer)
+    QVBoxLayout(holder).addWidget(dock)
+    qtbot.addWidget(holder)
     image = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
     layer = viewer.add_image(image, name="noise")
 
@@ -57,7 +59,10 @@ def work(
         gc.collect()
         return viewer
 
-    return repeat
+    yield repeat
+    dock.setParent(None)  # as napari closes a dock
+    dock.deleteLater()
+    qtbot.wait(20)
 
 
 def _threads() -> list[str]:

@@ -63,6 +63,7 @@ def work(
     dock.setParent(None)  # as napari closes a dock
     dock.deleteLater()
     qtbot.wait(20)
+    gc.collect()  # here, and not in a thread of the next test: widgets belong to this one
 
 
 def _threads() -> list[str]:

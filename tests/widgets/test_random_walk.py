@@ -135,6 +135,8 @@ def start(
 
     yield open_
     gc.unfreeze()
+    qtbot.wait(50)  # what is to be deleted later is deleted
+    gc.collect()  # here, and not in a thread of the next test: widgets belong to this one
     _accelerated_cmap.set_colormap_backend(backend)
 
 

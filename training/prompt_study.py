@@ -6,7 +6,7 @@ ESP-MedSAM's figure 4 (right). Each type is put on the grid that the decoder tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -216,14 +216,11 @@ def prompt_study(
     """
     prompt_cell(segmenter)
     scores: list[PromptScore] = []
-    for labelled in sets:
-        chosen = evenly_spaced(labelled.samples, limit)
-        for number, sample in enumerate(chosen, start=1):
-            wanted = modality or sample.modality or segmenter.modalities[0]
-            new = score_prompts(segmenter, sample, wanted, dataset=labelled.name)
-            scores += new
-            dice = ", ".join(f"{s.prompt} {s.dice:.3f}" for s in new)
-            report(f"{labelled.name} {number}/{len(chosen)} {sample.name}: {dice}")
+    for dataset, sample, place in studied(sets, limit):
+        wanted = modality or sample.modality or segmenter.modalities[0]
+        new = score_prompts(segmenter, sample, wanted, dataset=dataset)
+        scores += new
+        report(f"{place}: {', '.join(f'{s.prompt} {s.dice:.3f}' for s in new)}")
     if csv is not None:
         _write_csv(csv, scores)
     if table is not None:
@@ -237,6 +234,14 @@ def evenly_spaced(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     if limit is None or len(samples) <= limit:
         return list(samples)
     return [samples[i * len(samples) // limit] for i in range(limit)]
+
+
+def studied(sets: Sequence[LabelledSet], limit: int | None) -> Iterator[tuple[str, Sample, str]]:
+    """Yield the samples of a study: name of the set, sample, and where that is, for a report."""
+    for labelled in sets:
+        chosen = evenly_spaced(labelled.samples, limit)
+        for number, sample in enumerate(chosen, start=1):
+            yield labelled.name, sample, f"{labelled.name} {number}/{len(chosen)} {sample.name}"
 
 
 def prompt_table(scores: Sequence[PromptScore]) -> str:

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.atomic import atomic_path
-
-MAX_BYTES = 64 * 2**20  # of a record; beyond it no record of ours
+from napari_espmedsam.io.run_record import MAX_BYTES
 
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

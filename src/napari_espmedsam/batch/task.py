@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.io.run_record import SUFFIX
 
 State = Literal["done", "skipped", "failed", "cancelled"]
-RECORD_SUFFIX = ".esprun.json"
 PROMPTS_SUFFIX = ".espprompts.json"
 
 
@@ -56,7 +56,7 @@ class FileTask:
     @property
     def record_path(self) -> Path:
         """Where the record of the run of this image belongs."""
-        return self.folder / (self.stem + RECORD_SUFFIX)
+        return self.folder / (self.stem + SUFFIX)
 
     @property
     def prompts_path(self) -> Path:

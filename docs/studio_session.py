@@ -149,6 +149,8 @@ def go_through(s: Session, file: Path) -> None:
     prompts.modality.activated.emit(prompts.modality.currentIndex())
     s.settle()
     check(not np.array_equal(s.labels, labels), "another modality gives other labels")
+    wait(prompts.hint_button.isVisible)
+    check("microscopy" in prompts.hint_button.text(), "the hint names the modality that suits")
     s.picture("modality")
     prompts.undo_button.click()
     s.settle()

@@ -206,7 +206,7 @@ def test_a_comparison_does_not_switch(
         session.compare(0, "x-ray")
 
 
-def test_a_clearly_more_confident_modality_is_suggested_once(
+def test_a_clearly_more_confident_modality_is_suggested_once_for_each_choice(
     make_segmenter: Any, make_session: Any, log: Any, gate_model: Any, stack: Array
 ) -> None:
     session = make_session(make_segmenter(gate_model), stack, modality="far")
@@ -216,11 +216,27 @@ def test_a_clearly_more_confident_modality_is_suggested_once(
     (hint,) = log.of(ModalitySuggested)
     assert (hint.plane, hint.modality) == (1, "near")
     session.set("modality", "near")
+    session.show(0)
     finish(session)
-    assert len(log.of(ModalitySuggested)) == 1
+    session.set("modality", "far")
+    finish(session)
+    assert [each.modality for each in log.of(ModalitySuggested)] == ["near", None]
     session.advise(3)
     finish(session)
-    assert (log.events[-2].plane, log.events[-2].modality) == (3, None)
+    assert (log.events[-2].plane, log.events[-2].modality) == (3, "near")
+
+
+def test_switching_to_a_less_confident_modality_brings_the_suggestion(
+    make_segmenter: Any, make_session: Any, log: Any, gate_model: Any, stack: Array
+) -> None:
+    session = make_session(make_segmenter(gate_model), stack, modality="near")
+    session.show(0)
+    finish(session)
+    assert not log.of(ModalitySuggested)
+    session.set("modality", "far")
+    finish(session)
+    (hint,) = log.of(ModalitySuggested)
+    assert hint.modality == "near"
 
 
 def test_objects_are_linked_and_keep_their_ids_under_edits(

@@ -260,6 +260,19 @@ def test_a_clearer_modality_is_offered(open_tab, show, click, idle) -> None:
     assert not tab.hint.isVisibleTo(tab)
 
 
+def test_an_offer_goes_when_its_modality_is_chosen_otherwise(open_tab, show, click, idle) -> None:
+    _viewer, tab = open_tab("YX")
+    show(tab)
+    tab.modality.setCurrentText("far")
+    tab.modality.activated.emit(tab.modality.currentIndex())
+    idle(tab.studio)
+    assert "near is clearly more confident" in tab.hint.text()
+    click(tab.undo_button)
+    idle(tab.studio)
+    assert tab.modality.currentText() == "near"
+    assert not tab.hint.isVisibleTo(tab)
+
+
 def test_confidence(open_tab, show, click, qtbot, idle) -> None:
     viewer, tab = open_tab("YX")
     show(tab)

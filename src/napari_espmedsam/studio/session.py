@@ -46,8 +46,8 @@ class Session(SessionState):
     max_bytes : int
         Memory for encoded planes.
     advise : bool
-        Look once, when there is nothing else to do, whether another modality is clearly more
-        confident; see ``ModalitySuggested``.
+        Look, when there is nothing else to do and once for each modality chosen, whether another
+        is clearly more confident; see ``ModalitySuggested``.
 
     Raises
     ------

@@ -32,7 +32,7 @@ class Workshop:
     max_bytes : int
         Memory for encoded planes.
     advise : bool
-        Whether to look at other modalities unasked, once.
+        Whether to look at other modalities unasked, once for each that is chosen.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Workshop:
         self._source, self._document, self._view = source, document, view
         self._on_event = on_event
         self._advise = advise and len(source.header.modalities) > 1
+        self._advised: set[str] = set()  # modalities that have been compared with the others
         cache = PlaneCache(source, max_bytes)
         self.renderer = Renderer(document, cache)
         self.tasks = Tasks(document, view, self.renderer)
@@ -63,7 +64,7 @@ class Workshop:
         submit(("others",), self.tasks.others, priority=OTHERS)
         submit(("ahead",), self.tasks.ahead, priority=AHEAD)
         plane = self._view.visible
-        if self._advise and plane is not None:
+        if self._advise and plane is not None and self._modality not in self._advised:
             submit(("advice", "own"), partial(self._own_advice, plane), priority=ADVICE)
         self._say_when_idle()
 
@@ -91,13 +92,19 @@ class Workshop:
             yield events.Failed(task, plane, error)
 
     def _own_advice(self, plane: int) -> Steps:
-        """Look once per session; an error here interests nobody."""
+        """Look once for each modality; an error here interests nobody."""
+        modality = self._modality
         for event in self.adviser.advise(plane):
             if isinstance(event, events.ModalitySuggested):
-                self._advise = False
-                if event.modality is None:
-                    return
+                first = not self._advised
+                self._advised.add(modality)
+                if first and event.modality is None:
+                    return  # no earlier suggestion to take back
             yield event
+
+    @property
+    def _modality(self) -> str:
+        return self._document.plan.modality
 
     def _pass_on(self, event: engine.Event) -> None:
         """Turn what the engine says into events of the session."""

@@ -334,6 +334,8 @@ class PromptsTab(PromptsPanel):
         settings, header = studio.settings, session.header
         self.show_history(session.undo_text, session.redo_text)
         modality = settings.modality or ""
+        if modality == self._suggestion:  # chosen in another way, by undo for example
+            self._on_suggested(None)
         self.show_modalities(header.modalities, modality, studio.layers.side.compared)
         self.show_planes(studio.layers.watch.letters, studio.letters_ahead)
         self.controls.show_settings(settings, header.threshold_for(modality))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
+from napari.utils import progress
 from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QApplication, QComboBox, QVBoxLayout, QWidget
 
@@ -46,7 +47,9 @@ class Walk:
         self.rng = random.Random(0)
         self.mine: dict[Any, dict[str, Any]] = {}
         self.actions = [name for name in dir(self) if name.startswith("do_")]
-        for emitter in (viewer.layers.events.inserted, viewer.layers.events.removed):
+        layers, dims = viewer.layers.events, viewer.dims.events
+        bars = progress._all_instances.events
+        for emitter in (layers.inserted, layers.removed, dims.ndisplay, dims.order, bars.changed):
             emitter.connect(clock.note_change)
         self._open()
 

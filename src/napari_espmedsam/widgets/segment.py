@@ -51,7 +51,7 @@ from napari_espmedsam.widgets.worker import (
 )
 
 _log = logging.getLogger(__name__)
-_STEPS = 1000  # of the progress bar
+_STEPS = 100  # of the progress bar, which Qt paints at each
 
 
 class SegmentWidget(QWidget):

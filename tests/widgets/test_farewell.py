@@ -123,6 +123,26 @@ def test_a_dock_that_qt_deletes_ends_its_threads_and_gives_its_keys_back(
     assert viewer.keymap == before
 
 
+def test_napari_closes_the_dock_while_a_thread_collects(
+    quiet: None, qtbot: Any, open_widget: Any
+) -> None:
+    viewer, widget = open_widget()
+    viewer.add_labels(np.ones((64, 64), np.uint8))
+    dock = widget.window().findChild(Dock)
+    dock.objects.set_open(True)  # it is not on the screen
+    with qtbot.waitSignal(dock.objects.scores_wanted):
+        dock.objects.refresh_button.click()
+    assert _threads() == {"espmedsam-objects"}
+    viewer.window.remove_dock_widget(dock)
+    left = weakref.ref(dock)
+    del widget, dock
+    collect_elsewhere()
+    qtbot.wait(20)
+    qtbot.waitUntil(lambda: not _threads())
+    gc.collect()
+    assert left() is None
+
+
 def _threads() -> set[str]:
     names = {each.name for each in threading.enumerate()}
     return {name for name in names if name.startswith("espmedsam")}

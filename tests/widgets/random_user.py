@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
 from napari.utils import progress
-from qtpy.QtCore import QModelIndex, Qt
+from qtpy.QtCore import QEvent, QModelIndex, Qt
 from qtpy.QtWidgets import QApplication, QComboBox, QVBoxLayout, QWidget
 
 from napari_espmedsam.widgets.dock import Dock
@@ -472,6 +472,8 @@ class Walk:
         time.sleep(0.002)  # the threads want to work as well
         with self.clock.measure(f"events after {what}"):
             QApplication.processEvents()
+            # What a running application does by itself, and this call does not.
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     def step(self, number: int, seed: int) -> str:
         """Do something, and let Qt work."""

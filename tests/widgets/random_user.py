@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
-from qtpy.QtCore import QModelIndex, Qt
+from napari.utils import progress
+from qtpy.QtCore import QEvent, QModelIndex, Qt
 from qtpy.QtWidgets import QApplication, QComboBox, QVBoxLayout, QWidget
 
 from napari_espmedsam.widgets.dock import Dock
@@ -46,7 +47,9 @@ class Walk:
         self.rng = random.Random(0)
         self.mine: dict[Any, dict[str, Any]] = {}
         self.actions = [name for name in dir(self) if name.startswith("do_")]
-        for emitter in (viewer.layers.events.inserted, viewer.layers.events.removed):
+        layers, dims = viewer.layers.events, viewer.dims.events
+        bars = progress._all_instances.events
+        for emitter in (layers.inserted, layers.removed, dims.ndisplay, dims.order, bars.changed):
             emitter.connect(clock.note_change)
         self._open()
 
@@ -469,6 +472,8 @@ class Walk:
         time.sleep(0.002)  # the threads want to work as well
         with self.clock.measure(f"events after {what}"):
             QApplication.processEvents()
+            # What a running application does by itself, and this call does not.
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     def step(self, number: int, seed: int) -> str:
         """Do something, and let Qt work."""

@@ -9,6 +9,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_espmedsam.studio.engine import Done, Engine, Failed, Step
+from napari_espmedsam.widgets.farewell import Farewell
 
 
 class Background(QObject):
@@ -40,6 +41,7 @@ class Background(QObject):
         self._at_exit = at_exit
         self._engine: Engine | None = None
         self._mail: _Mail | None = None
+        self._farewell: Farewell | None = None
         self._heard = 0
 
     @property
@@ -61,7 +63,7 @@ class Background(QObject):
             self._mail.arrived.connect(self._on_mail)
             self._heard = 0
             self._engine = Engine(self._mail.post, at_exit=self._at_exit, name="espmedsam-objects")
-            self.destroyed.connect(partial(_close, self._engine))
+            self._farewell = Farewell(self, partial(self._engine.close, wait=False))
         self._engine.submit(key, work)
 
     def cancel(self, key: Hashable) -> None:
@@ -74,6 +76,8 @@ class Background(QObject):
         if self._engine is None:
             return
         engine, self._engine = self._engine, None
+        if self._farewell is not None:
+            self._farewell.cancel()
         if self._mail is not None:
             self._mail.arrived.disconnect(self._on_mail)  # what is under way arrives nowhere
         engine.close(wait=False)
@@ -101,7 +105,3 @@ class _Mail(QObject):
         """Send an event; called in the worker thread."""
         self.posted += 1
         self.arrived.emit(event)
-
-
-def _close(engine: Engine, _object: Any = None) -> None:
-    engine.close(wait=False)

@@ -28,6 +28,7 @@ from napari_espmedsam.widgets.batch_files import BatchFiles
 from napari_espmedsam.widgets.batch_model import Row
 from napari_espmedsam.widgets.batch_panel import BatchPanel
 from napari_espmedsam.widgets.batch_work import BatchWork, Event, Looked, Planned
+from napari_espmedsam.widgets.farewell import Farewell
 from napari_espmedsam.widgets.form import SegmentForm
 from napari_espmedsam.widgets.objects_jobs import report
 from napari_espmedsam.widgets.prompts_tab import PromptsTab
@@ -66,7 +67,7 @@ class BatchTab(BatchPanel):
         self._timer.setInterval(_PAUSE)
         self._connect()
         # The viewer may take the tab with it; a job that is paused would wait for ever.
-        self.destroyed.connect(partial(_cancel, self._works))
+        self._farewell = Farewell(self, partial(_cancel, self._works))
         self.show_running(False)
         self._refresh()
         self._show_settings()
@@ -313,6 +314,6 @@ def _dry_summary(rows: tuple[Row, ...]) -> str:
     return f"{', '.join(counts)}. Nothing was written."
 
 
-def _cancel(works: list[BatchWork], _object: Any = None) -> None:
+def _cancel(works: list[BatchWork]) -> None:
     for work in works:
         work.cancel()

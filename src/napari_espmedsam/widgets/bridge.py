@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Qt, Signal  # type: ignore[attr-defined]
 
 from napari_espmedsam.studio import engine
 from napari_espmedsam.studio.region import Region
+from napari_espmedsam.widgets.farewell import Farewell
 from napari_espmedsam.widgets.form import Prepared
 from napari_espmedsam.widgets.layers import level_zero
 from napari_espmedsam.widgets.worker import Loader
@@ -58,8 +59,8 @@ class SessionBridge(QObject):
         self._opening = _Opening(make, self._post.send)
         self._opener = engine.Engine(self._post.send, name="espmedsam-open")
         # What is connected here must not hold the bridge: it may go with its parent at any time.
-        self._on_destroyed = partial(_close, self._post, self._opening, self._opener)
-        self.destroyed.connect(self._on_destroyed)
+        self._close = partial(_close, self._post, self._opening, self._opener)
+        self._farewell = Farewell(self, self._close)
         self._opener.submit("open", self._opening.run)
 
     @property
@@ -76,9 +77,8 @@ class SessionBridge(QObject):
         """Close the session, or the one that is being opened. Nothing is reported any more."""
         if self.is_closed:
             return
-        # Not left to Qt: once deleteLater was called on a parent, PyQt frees the slot too early.
-        self.destroyed.disconnect(self._on_destroyed)
-        self._on_destroyed()
+        self._farewell.cancel()
+        self._close()
 
     def _on_arrived(self, event: Any) -> None:
         if self.is_closed:
@@ -154,7 +154,7 @@ class _Opening:
             session.close(wait=False)
 
 
-def _close(post: _Post, opening: _Opening, opener: engine.Engine, _object: Any = None) -> None:
+def _close(post: _Post, opening: _Opening, opener: engine.Engine) -> None:
     opener.close(wait=False)
     opening.close()
     post.close()

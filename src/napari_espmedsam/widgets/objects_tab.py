@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_espmedsam.widgets.background import Background
+from napari_espmedsam.widgets.farewell import Farewell
 from napari_espmedsam.widgets.keys import KeyAction, ViewerKeys, add_shortcuts, key_of
 from napari_espmedsam.widgets.linking import ways_to_link
 from napari_espmedsam.widgets.objects_book import ObjectsBook
@@ -219,7 +219,7 @@ class ObjectsTab(ObjectsPanel):
         self.link_part.wanted.connect(self.link)
         add_shortcuts(self, self.key_actions)
         # The viewer outlives the tab: it must not hold it, and gets its keys back.
-        self.destroyed.connect(partial(_release, self._keys))
+        self._farewell = Farewell(self, self._keys.release)
 
     def _on_picked(self) -> None:
         """Show another layer."""
@@ -322,7 +322,3 @@ class ObjectsTab(ObjectsPanel):
 
     def _is_chosen(self, layer: Any) -> bool:
         return self.layer is not None and layer.unique_id == self.layer.unique_id
-
-
-def _release(keys: ViewerKeys, _tab: Any = None) -> None:
-    keys.release()

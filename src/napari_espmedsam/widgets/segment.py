@@ -33,6 +33,7 @@ from napari_espmedsam.model.header import CheckpointHeader
 from napari_espmedsam.weights import resolve_checkpoint
 from napari_espmedsam.widgets.activity import ActivityBar
 from napari_espmedsam.widgets.current_run import CurrentRun, count_planes
+from napari_espmedsam.widgets.farewell import Farewell
 from napari_espmedsam.widgets.form import Prepared, SegmentForm
 from napari_espmedsam.widgets.kept_model import KeptModel
 from napari_espmedsam.widgets.layers import level_zero
@@ -50,7 +51,7 @@ from napari_espmedsam.widgets.worker import (
 )
 
 _log = logging.getLogger(__name__)
-_STEPS = 1000  # of the progress bar
+_STEPS = 100  # of the progress bar, which Qt paints at each
 
 
 class SegmentWidget(QWidget):
@@ -99,7 +100,7 @@ class SegmentWidget(QWidget):
         self.defaults_button.clicked.connect(self.form.reset)
         napari_viewer.layers.events.removed.connect(self._on_layer_removed)
         # The viewer may take the widget with it. What is connected here must not hold the widget.
-        self.destroyed.connect(partial(_end, self._stops, self._model))
+        self._farewell = Farewell(self, partial(_end, self._stops, self._model))
         self._show_running(False)
         self._check()
 
@@ -374,7 +375,7 @@ def _without_planes(request: SegmentRequest) -> SegmentRequest:
     return replace(request, planes=None)
 
 
-def _end(stops: list[threading.Event], model: KeptModel, _widget: Any = None) -> None:
+def _end(stops: list[threading.Event], model: KeptModel) -> None:
     for stop in stops:
         stop.set()
     model.release()

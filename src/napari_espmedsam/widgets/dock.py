@@ -58,7 +58,7 @@ class Dock(QWidget):
         self.tabs.addTab(self.objects, "Objects")
         self.tabs.addTab(self.batch, "Batch")
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setContentsMargins(0, 6, 0, 0)  # napari's title of a dock hangs a little over it
         layout.addWidget(self.tabs)
         self.segment.done.connect(self.objects.show_layer)
         self.prompts.tuned.connect(self._on_tuned)

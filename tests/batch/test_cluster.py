@@ -30,7 +30,7 @@ from napari_espmedsam.batch.slide_cluster import chunks_on
 from napari_espmedsam.batch.slide_plan import plan_slide
 from napari_espmedsam.batch.slide_run import run_slide
 from napari_espmedsam.batch.slide_source import open_slide
-from napari_espmedsam.errors import ClusterError, InputError
+from napari_espmedsam.errors import ClusterError, InputError, OutputError
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.segmenter import Segmenter
 
@@ -85,6 +85,17 @@ def test_the_same_bytes_as_here_with_a_worker_killed(
         execute=cluster.execute,
     )  # fmt: skip
     assert again.count("skipped") == N_IMAGES
+
+
+def test_the_folder_of_a_cluster_run_is_held_by_the_driver(
+    cluster: Cluster, job: BatchJob, expected: dict[str, bytes], results_in: Results
+) -> None:
+    events = JobRun(job, cluster.execute).events()
+    next(events)
+    with pytest.raises(OutputError, match="another job is writing"):
+        next(JobRun(job).events())
+    assert isinstance(list(events)[-1], JobResult)
+    assert results_in(job.folder) == expected
 
 
 @pytest.mark.parametrize(

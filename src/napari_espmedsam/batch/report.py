@@ -41,7 +41,7 @@ dt { float: left; clear: left; width: 11em; color: #555; } dd { margin-left: 11e
 
 
 def write_report(
-    job: BatchJob, statuses: Sequence[FileStatus], stopped: str = ""
+    job: BatchJob, statuses: Sequence[FileStatus], stopped: str = "", note: str = ""
 ) -> tuple[Path, ...]:
     """Write the report of a job into its output folder, in place of that of an earlier run.
 
@@ -53,6 +53,8 @@ def write_report(
         What came of each image.
     stopped : str
         Why the job ended early; "" if it did not.
+    note : str
+        What to know about the output folder.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def write_report(
     failed = [(r.relative, r.reason) for r in results if r.state in ("failed", "cancelled")]
     with staged(job.folder, "report") as place:
         try:
-            (place / PAGE).write_text(_page(job, rows, stopped), encoding="utf-8")
+            (place / PAGE).write_text(_page(job, rows, stopped, note), encoding="utf-8")
             _write_csv(place / TABLE, _COLUMNS, map(_row, results))
             _write_csv(place / FAILURES, ("image", "reason"), failed)
         except OSError as error:
@@ -96,7 +98,9 @@ def _row(result: FileResult) -> tuple[str, ...]:
     return (*known, result.reason, result.traceback)
 
 
-def _page(job: BatchJob, rows: Sequence[tuple[FileStatus, FileResult]], stopped: str) -> str:
+def _page(
+    job: BatchJob, rows: Sequence[tuple[FileStatus, FileResult]], stopped: str, note: str
+) -> str:
     line = summary([result for _, result in rows])
     troubled = [row for row in rows if row[1].state == "failed"]
     parts = [
@@ -106,6 +110,7 @@ def _page(job: BatchJob, rows: Sequence[tuple[FileStatus, FileResult]], stopped:
         f"<title>{escape(line)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(line)}</h1>",
         f"<p>The job ended early: {escape(stopped)}</p>" if stopped else "",
+        f"<p>Note: {escape(note)}</p>" if note else "",
         _facts(job),
     ]
     if troubled:

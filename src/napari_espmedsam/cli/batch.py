@@ -199,6 +199,8 @@ def _conclude(result: JobResult) -> int:
     if result.reports:
         line += f" Report: {result.reports[0]}"
     typer.echo(line)
+    if result.note:
+        typer.echo(f"Note: {result.note}", err=True)
     if result.problem:
         typer.echo(f"Error: {result.problem}", err=True)
     if result.stopped:

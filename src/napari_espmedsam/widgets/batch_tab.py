@@ -302,8 +302,7 @@ def _summary(result: JobResult) -> str:
     parts = [f"{summary(result.results)}."]
     if result.stopped:
         parts.append(f"Stopped: {result.stopped.rstrip('.')}. Run goes on from here.")
-    if result.problem:
-        parts.append(result.problem)
+    parts += [text for text in (result.problem, result.note) if text]
     return " ".join(parts)
 
 

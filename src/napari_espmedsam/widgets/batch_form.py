@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from qtpy.QtCore import QMimeData, QSize
+from qtpy.QtCore import QMimeData, QSize, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
@@ -27,11 +27,13 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.request import SegmentRequest, request_options
 from napari_espmedsam.io.formats import FORMATS
 from napari_espmedsam.io.images import IMAGE_SUFFIXES
+from napari_espmedsam.widgets.batch_settings import BatchSettings
 from napari_espmedsam.widgets.fields import ignore_wheel, tooltip
 from napari_espmedsam.widgets.rows import form_layout, tight
 
 _PATTERNS = " ".join(f"*{suffix}" for suffix in IMAGE_SUFFIXES)
 _AUTO = -1  # value of the channel box: as each image has it
+_MORE = "More settings"
 _LEAST_WIDTH = 250  # px: the whole dock then fits into 320
 
 
@@ -76,7 +78,15 @@ class PathList(QPlainTextEdit):
 
 
 class BatchForm(QWidget):
-    """Editors of one job; model and settings are those of the tab "Segment"."""
+    """Editors of one job; model and settings are those of the tab "Segment".
+
+    Attributes
+    ----------
+    changed : Signal
+        Something was changed.
+    """
+
+    changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -95,11 +105,40 @@ class BatchForm(QWidget):
         self.channel.setValue(_AUTO)
         self.channel.setToolTip(tooltip(options["channel"]))
         self.axes.setToolTip(tooltip(options["axes"]))
+        self.defaults_button = QPushButton("Restore defaults")
         self._explain()
         self._lay_out()
+        self._watch()
         self.folder_button.clicked.connect(self._ask_folder)
         self.files_button.clicked.connect(self._ask_files)
         self.results_button.clicked.connect(self._ask_results)
+
+    @property
+    def settings(self) -> BatchSettings:
+        """What is remembered."""
+        return BatchSettings(
+            inputs=self.inputs.paths,
+            results=self.results.text().strip(),
+            formats=self._formats(),
+            recursive=self.recursive.isChecked(),
+            pattern=self.pattern.text().strip(),
+        )
+
+    def take(self, settings: BatchSettings) -> None:
+        """Set what is remembered."""
+        self.inputs.setPlainText("\n".join(settings.inputs))
+        self.results.setText(settings.results)
+        for name, box in self.formats.items():
+            box.setChecked(name in settings.formats)
+        self.recursive.setChecked(settings.recursive)
+        self.pattern.setText(settings.pattern)
+
+    def reset(self) -> None:
+        """Set everything but the images and the folder of the results to its default."""
+        self.take(BatchSettings(inputs=self.inputs.paths, results=self.results.text()))
+        self.channel.setValue(_AUTO)
+        self.axes.clear()
+        self.overwrite.setChecked(False)
 
     def job(self, request: SegmentRequest) -> BatchJob:
         """Return the job; its images are not looked for.
@@ -127,11 +166,34 @@ class BatchForm(QWidget):
                 channel=None if self.channel.value() == _AUTO else self.channel.value(),
                 axes=self.axes.text().strip().upper() or None,
             ),
-            formats=tuple(name for name, box in self.formats.items() if box.isChecked()),
+            formats=self._formats(),
             recursive=self.recursive.isChecked(),
             pattern=self.pattern.text().strip() or None,
             overwrite=self.overwrite.isChecked(),
         )
+
+    def _formats(self) -> tuple[str, ...]:
+        return tuple(name for name, box in self.formats.items() if box.isChecked())
+
+    def _watch(self) -> None:
+        for edited in (self.inputs, self.results, self.pattern, self.axes):
+            edited.textChanged.connect(self._on_changed)
+        for box in (self.recursive, self.overwrite, *self.formats.values()):
+            box.toggled.connect(self._on_changed)
+        self.channel.valueChanged.connect(self._on_changed)
+        self.defaults_button.clicked.connect(self.reset)
+
+    def _on_changed(self, *_ignored: object) -> None:
+        hidden = (
+            self.recursive.isChecked(),
+            bool(self.pattern.text().strip()),
+            self.channel.value() != _AUTO,
+            bool(self.axes.text().strip()),
+            self.overwrite.isChecked(),
+        )
+        count = sum(hidden)  # nobody sees them while the part is folded
+        self._more.setText(f"{_MORE} ({count} changed)" if count else _MORE)
+        self.changed.emit()
 
     def _ask_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Choose a folder of images")
@@ -171,6 +233,9 @@ class BatchForm(QWidget):
             "Left alone: all images."
         )
         self.axes.setPlaceholderText("as each file says")
+        self.defaults_button.setToolTip(
+            "Set everything in this tab but images and results to its default."
+        )
         for editor in (self.results, self.pattern, self.axes, self.channel):
             editor.setMinimumWidth(80)
             editor.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -195,11 +260,12 @@ class BatchForm(QWidget):
         more.addRow(QLabel("Channel"), self.channel)
         more.addRow(QLabel("Axes"), self.axes)
         more.addRow(self.overwrite)
-        part = QCollapsible("More settings", self, expandedIcon="▾", collapsedIcon="▸")
+        self._more = part = QCollapsible(_MORE, self, expandedIcon="▾", collapsedIcon="▸")
         part.setToolTip("Folders inside folders, patterns, channel, axes, replacing.")
         part.addWidget(folded)
         part.setMinimumWidth(_LEAST_WIDTH)  # it asks for the width of its longest caption otherwise
         layout.addWidget(tight(part))
+        layout.addWidget(self.defaults_button)
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:

@@ -21,7 +21,8 @@ import zarr
 pytest.importorskip("distributed", reason="cluster runs need napari-espmedsam[distributed]")
 
 from napari_espmedsam.batch.api import segment_folder
-from napari_espmedsam.batch.cluster import Cluster, Returned, open_cluster
+from napari_espmedsam.batch.cluster import Cluster, open_cluster
+from napari_espmedsam.batch.cluster_stream import Returned
 from napari_espmedsam.batch.cluster_work import NotSeen, do_file
 from napari_espmedsam.batch.events import FileDone, FileStarted, JobResult
 from napari_espmedsam.batch.job import BatchJob
@@ -212,7 +213,7 @@ def test_relative_paths_mean_those_of_the_job(
 def test_another_version_on_the_workers_stops_the_job(
     cluster: Cluster, job: BatchJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_espmedsam.batch.cluster.__version__", "0.0.0")
+    monkeypatch.setattr("napari_espmedsam.batch.cluster_stream.__version__", "0.0.0")
     *_, result = JobRun(job, cluster.execute).events()
     assert isinstance(result, JobResult)
     assert result.count("done") == 0

@@ -9,6 +9,7 @@ from typing import Any
 from napari_espmedsam.batch.job import DEFAULT_FORMATS
 from napari_espmedsam.io.formats import FORMATS
 
+MAX_WORKERS = 256  # processes of one machine
 _MOST = 20_000  # characters of all inputs: a list of thousands of files is not for the next session
 
 
@@ -28,6 +29,10 @@ class BatchSettings:
         Whether folders stand for those inside them too.
     pattern : str
         Which files to take; "" takes all images.
+    workers : int
+        Processes of this machine that do the work; 0: this one does.
+    scheduler : str
+        Address of a cluster that does the work instead; "" for none.
     """
 
     inputs: tuple[str, ...] = ()
@@ -35,12 +40,14 @@ class BatchSettings:
     formats: tuple[str, ...] = DEFAULT_FORMATS
     recursive: bool = False
     pattern: str = ""
+    workers: int = 0
+    scheduler: str = ""
 
     @classmethod
     def from_json(cls, values: object) -> BatchSettings:
         """Read what :meth:`changed` returns; what is unknown or not allowed is left out."""
         given = values if isinstance(values, Mapping) else {}
-        found = {}
+        found: dict[str, Any] = {}
         for field in fields(cls):
             value = given.get(field.name)
             if isinstance(value, list) and all(isinstance(each, str) for each in value):
@@ -50,6 +57,8 @@ class BatchSettings:
         if "formats" in found:
             known = tuple(name for name in found["formats"] if name in FORMATS)
             found["formats"] = known or DEFAULT_FORMATS
+        if not 0 <= found.get("workers", 0) <= MAX_WORKERS:
+            del found["workers"]
         return cls(**found)
 
     def changed(self) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class BatchTab(BatchPanel):
         except EspMedSamError as error:
             self.say(str(error), bad=True)
             return
-        work = BatchWork(job, dry_run=dry_run)
+        work = BatchWork(job, dry_run=dry_run, execute=self.fields.execute())
         self._works[:] = [work]
         self._ended, self._is_released = None, False
         self._activity = ActivityBar("ESP-MedSAM: batch", self.cancel, self)

@@ -20,7 +20,17 @@ from napari_espmedsam.errors import EspMedSamError
 
 PAGE, TABLE, FAILURES = "espmedsam-report.html", "espmedsam-report.csv", "espmedsam-failures.csv"
 MAX_PICTURES = 1000  # about 10 kB each; a page with more is slow to open
-_COLUMNS = ("image", "state", "found", "shape", "seconds", "outputs", "reason", "traceback")
+_COLUMNS = (
+    "image",
+    "state",
+    "found",
+    "shape",
+    "seconds",
+    "outputs",
+    "reason",
+    "traceback",
+    "warnings",
+)
 _STATES = {
     "done": "done",
     "skipped": "finished before",
@@ -95,7 +105,7 @@ def _row(result: FileResult) -> tuple[str, ...]:
     outputs = ";".join(path.name for path in result.outputs)
     seconds = f"{result.seconds:.2f}"
     known = (result.relative, result.state, result.found, result.image, seconds, outputs)
-    return (*known, result.reason, result.traceback)
+    return (*known, result.reason, result.traceback, " ".join(result.warnings))
 
 
 def _page(
@@ -159,6 +169,7 @@ def _image_row(job: BatchJob, status: FileStatus, result: FileResult, *, picture
     links = " ".join(_link(job, path) for path in result.outputs)
     found = result.found or ("see above" if result.state == "failed" else "")
     name = f"{escape(result.relative)}<br><small>{escape(result.image)}<br>{links}</small>"
+    name += "".join(f"<br><b>{escape(text)}</b>" for text in result.warnings)
     cells = (seen, name, _STATES[result.state], escape(found), f"{result.seconds:.1f}")
     return f'<tr class="{result.state}">{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
 

@@ -176,6 +176,8 @@ def _follow_many(run: JobRun) -> JobResult:
 
 
 def _print(task: FileTask, result: FileResult) -> None:
+    for text in result.warnings:
+        typer.echo(f"Warning: {text}", err=True)
     if result.state == "failed":
         _print_failure(task, result.reason)
         if result.traceback:

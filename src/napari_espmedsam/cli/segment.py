@@ -136,18 +136,23 @@ def _segment_file(
 
     start = time.perf_counter()
     image = read_image(path, work.axes)
+    for text in image.warnings:
+        typer.echo(f"Warning: {text}", err=True)
     try:
         with TileProgress(path.name) as progress:
             result = work(segmenter, image, progress)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    about: dict[str, Any] = {"input": path.name}
+    if image.warnings:
+        about["warnings"] = list(image.warnings)
     for name, target in targets.items():
         FORMATS[name].write(
             target,
             result.labels,
             result.axes,
             spacing=image.spacing,
-            provenance=result.provenance | {"input": path.name},
+            provenance=result.provenance | about,
             overwrite=overwrite,
         )
     seconds = time.perf_counter() - start

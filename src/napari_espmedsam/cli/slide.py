@@ -73,6 +73,8 @@ def slide(
     if not dry_run:
         store.check(resume=resume, overwrite=overwrite)
     opened = open_slide(image, request)
+    for text in opened.warnings:
+        typer.echo(f"Warning: {text}", err=True)
     segmenter = load_model(request)
     plan = plan_slide(opened, segmenter.header, request, tissue=tissue, intensity=known)
     done = len(store.done()) if resume else 0

@@ -58,6 +58,7 @@ class BatchForm(QWidget):
         self.folder_button, self.files_button = QPushButton("Folder…"), QPushButton("Files…")
         self.results, self.results_button = QLineEdit(), QPushButton("Choose…")
         self.recursive = QCheckBox("Folders inside folders too")
+        self.dicom_series = QCheckBox("DICOM folders as stacks")
         self.formats = {name: QCheckBox(each.title) for name, each in FORMATS.items()}
         self.overwrite = QCheckBox("Compute and replace everything")
         self.pattern = QLineEdit()
@@ -88,6 +89,7 @@ class BatchForm(QWidget):
             results=self.results.text().strip(),
             formats=self._formats(),
             recursive=self.recursive.isChecked(),
+            dicom_series=self.dicom_series.isChecked(),
             pattern=self.pattern.text().strip(),
             workers=self.workers.value(),
             scheduler=self.scheduler.text().strip(),
@@ -100,6 +102,7 @@ class BatchForm(QWidget):
         for name, box in self.formats.items():
             box.setChecked(name in settings.formats)
         self.recursive.setChecked(settings.recursive)
+        self.dicom_series.setChecked(settings.dicom_series)
         self.pattern.setText(settings.pattern)
         if self.has_cluster:  # else they are not shown, and must not do anything
             self.workers.setValue(settings.workers)
@@ -140,6 +143,7 @@ class BatchForm(QWidget):
             ),
             formats=self._formats(),
             recursive=self.recursive.isChecked(),
+            dicom_series=self.dicom_series.isChecked(),
             pattern=self.pattern.text().strip() or None,
             overwrite=self.overwrite.isChecked(),
         )
@@ -155,7 +159,7 @@ class BatchForm(QWidget):
     def _watch(self) -> None:
         for edited in (self.inputs, self.results, self.pattern, self.axes, self.scheduler):
             edited.textChanged.connect(self._on_changed)
-        for box in (self.recursive, self.overwrite, *self.formats.values()):
+        for box in (self.recursive, self.dicom_series, self.overwrite, *self.formats.values()):
             box.toggled.connect(self._on_changed)
         for number in (self.channel, self.workers):
             number.valueChanged.connect(self._on_changed)
@@ -164,6 +168,7 @@ class BatchForm(QWidget):
     def _on_changed(self, *_ignored: object) -> None:
         hidden = (
             self.recursive.isChecked(),
+            self.dicom_series.isChecked(),
             bool(self.pattern.text().strip()),
             self.channel.value() != _AUTO,
             bool(self.axes.text().strip()),
@@ -200,6 +205,10 @@ class BatchForm(QWidget):
         self.results.setPlaceholderText("folder")
         self.results_button.setToolTip("Choose the folder of the results.")
         self.recursive.setToolTip("A folder stands for the folders inside it too.")
+        self.dicom_series.setToolTip(
+            "A folder with DICOM files is one image: the stack of their slices. Left alone, each "
+            "file is an image."
+        )
         for name, box in self.formats.items():
             box.setChecked(name in DEFAULT_FORMATS)
             box.setToolTip(f"Write each image's labels as {FORMATS[name].file_name('NAME')}.")
@@ -247,6 +256,7 @@ class BatchForm(QWidget):
         more = form_layout(folded)
         more.setContentsMargins(0, 0, 0, 0)
         more.addRow(self.recursive)
+        more.addRow(self.dicom_series)
         more.addRow(QLabel("Only files"), self.pattern)
         more.addRow(QLabel("Channel"), self.channel)
         more.addRow(QLabel("Axes"), self.axes)

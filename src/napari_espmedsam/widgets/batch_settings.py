@@ -27,6 +27,8 @@ class BatchSettings:
         Names out of ``io.formats.FORMATS``.
     recursive : bool
         Whether folders stand for those inside them too.
+    dicom_series : bool
+        Whether a folder with DICOM files is one image.
     pattern : str
         Which files to take; "" takes all images.
     workers : int
@@ -39,6 +41,7 @@ class BatchSettings:
     results: str = ""
     formats: tuple[str, ...] = DEFAULT_FORMATS
     recursive: bool = False
+    dicom_series: bool = False
     pattern: str = ""
     workers: int = 0
     scheduler: str = ""

@@ -28,6 +28,7 @@ FILLED = BatchSettings(
     results="/data/out",
     formats=("tiff", "geojson"),
     recursive=True,
+    dicom_series=True,
     pattern="*_dapi.tif",
 )
 
@@ -71,6 +72,7 @@ def _fill(dock: Dock) -> None:
     fields.results.setText(FILLED.results)
     fields.formats["geojson"].setChecked(True)
     fields.recursive.setChecked(True)
+    fields.dicom_series.setChecked(True)
     fields.pattern.setText(FILLED.pattern)
 
 
@@ -80,7 +82,7 @@ def test_the_fields_come_back_in_the_next_session(open_dock: Any, path: Path, qt
     qtbot.waitUntil(path.exists, timeout=10_000)  # by itself, a moment later
     again = open_dock()
     assert again.batch.fields.settings == FILLED
-    assert again.batch.fields._more.text() == "More settings (2 changed)"
+    assert again.batch.fields._more.text() == "More settings (3 changed)"
 
 
 def test_both_forms_are_remembered_together(open_dock: Any, path: Path) -> None:
@@ -160,6 +162,9 @@ _TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
         results=_TEXT,
         formats=st.lists(st.sampled_from(list(FORMATS)), min_size=1, unique=True).map(tuple),
         recursive=st.booleans(),
+        dicom_series=st.booleans(),
+        workers=st.integers(0, 256),
+        scheduler=_TEXT,
         pattern=_TEXT,
     )
 )

@@ -138,11 +138,13 @@ def test_the_fields_become_the_job(open_tab: OpenTab) -> None:
     fields.channel.setValue(0)
     fields.axes.setText("cyx")
     fields.pattern.setText("*_dapi.tif")
-    for box in (fields.recursive, fields.overwrite, fields.formats["geojson"]):
+    assert not job.dicom_series
+    for box in (fields.recursive, fields.dicom_series, fields.overwrite, fields.formats["geojson"]):
         box.setChecked(True)
     job = fields.job(form.request_for_files())
     assert (job.request.channel, job.request.axes) == (0, "CYX")
     assert (job.recursive, job.pattern, job.overwrite) == (True, "*_dapi.tif", True)
+    assert job.dicom_series
     assert job.formats == ("tiff", "geojson")
 
 

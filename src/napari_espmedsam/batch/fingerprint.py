@@ -36,6 +36,8 @@ def hash_path(path: Path) -> str:
         If it cannot be read.
     """
     try:
+        if path.exists() and not (path.is_dir() or path.is_file()):  # would be waited for for ever
+            raise InputError(f"{path} is a pipe or a device, not a file; copy its content to one.")
         if not path.is_dir():
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()

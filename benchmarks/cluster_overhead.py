@@ -12,7 +12,8 @@ import pickle
 import time
 from pathlib import Path
 
-from napari_espmedsam.batch.cluster import AHEAD, Cluster, open_cluster
+from napari_espmedsam.batch.cluster import Cluster, open_cluster
+from napari_espmedsam.batch.cluster_stream import AHEAD
 from napari_espmedsam.batch.cluster_work import Stopped
 from napari_espmedsam.batch.task import FileResult, FileTask
 from napari_espmedsam.inference.request import SegmentRequest

@@ -69,3 +69,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data folder {folder}; set ESPMEDSAM_DATA to one")
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_lacking() -> Callable[[Path], Path]:
+    """Write an OME-TIFF with 3 planes of 40 x 48 px whose metadata name 5."""
+
+    def write(path: Path) -> Path:
+        import tifffile
+
+        pixels = np.random.default_rng(0).integers(1, 4000, (3, 40, 48)).astype(np.uint16)
+        tifffile.imwrite(path, pixels, metadata={"axes": "ZYX"})
+        content = path.read_bytes()
+        for name in (b'SizeZ="%d"', b'PlaneCount="%d"'):
+            assert content.count(name % 3) == 1
+            content = content.replace(name % 3, name % 5)
+        path.write_bytes(content)
+        return path
+
+    return write

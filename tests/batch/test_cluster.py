@@ -21,7 +21,8 @@ import zarr
 pytest.importorskip("distributed", reason="cluster runs need napari-espmedsam[distributed]")
 
 from napari_espmedsam.batch.api import segment_folder
-from napari_espmedsam.batch.cluster import Cluster, Returned, open_cluster
+from napari_espmedsam.batch.cluster import Cluster, open_cluster
+from napari_espmedsam.batch.cluster_stream import Returned
 from napari_espmedsam.batch.cluster_work import NotSeen, do_file
 from napari_espmedsam.batch.events import FileDone, FileStarted, JobResult
 from napari_espmedsam.batch.job import BatchJob
@@ -30,7 +31,7 @@ from napari_espmedsam.batch.slide_cluster import chunks_on
 from napari_espmedsam.batch.slide_plan import plan_slide
 from napari_espmedsam.batch.slide_run import run_slide
 from napari_espmedsam.batch.slide_source import open_slide
-from napari_espmedsam.errors import ClusterError, InputError
+from napari_espmedsam.errors import ClusterError, InputError, OutputError
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.segmenter import Segmenter
 
@@ -85,6 +86,17 @@ def test_the_same_bytes_as_here_with_a_worker_killed(
         execute=cluster.execute,
     )  # fmt: skip
     assert again.count("skipped") == N_IMAGES
+
+
+def test_the_folder_of_a_cluster_run_is_held_by_the_driver(
+    cluster: Cluster, job: BatchJob, expected: dict[str, bytes], results_in: Results
+) -> None:
+    events = JobRun(job, cluster.execute).events()
+    next(events)
+    with pytest.raises(OutputError, match="another job is writing"):
+        next(JobRun(job).events())
+    assert isinstance(list(events)[-1], JobResult)
+    assert results_in(job.folder) == expected
 
 
 @pytest.mark.parametrize(
@@ -201,7 +213,7 @@ def test_relative_paths_mean_those_of_the_job(
 def test_another_version_on_the_workers_stops_the_job(
     cluster: Cluster, job: BatchJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_espmedsam.batch.cluster.__version__", "0.0.0")
+    monkeypatch.setattr("napari_espmedsam.batch.cluster_stream.__version__", "0.0.0")
     *_, result = JobRun(job, cluster.execute).events()
     assert isinstance(result, JobResult)
     assert result.count("done") == 0

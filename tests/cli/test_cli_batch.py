@@ -136,3 +136,25 @@ def test_no_scheduler_gives_2_and_says_so(
     assert "no scheduler answers at tcp://127.0.0.1:9" in result.stderr
     assert not (tmp_path / "out").exists()
     assert "give its scheduler" in batch("--gpu-workers", "--workers", 1).stderr
+
+
+@pytest.mark.parametrize("command", ["segment", "batch"])
+def test_a_dicom_folder_is_one_image_if_asked_for(
+    command: str, run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    scan = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+    (tmp_path / "1.2.840").mkdir()
+    for k in range(2):
+        scan.ImagePositionPatient = [0, 0, k]
+        scan.save_as(tmp_path / "1.2.840" / f"{k}.dcm")
+    fixed = ("-o", tmp_path / "out", "-m", checkpoint, "--modality", "microscopy")
+    result = run(command, tmp_path / "1.2.840", "--dicom-series", *fixed)
+    assert result.exit_code == 0, result.stderr
+    assert "ZYX 2 x 128 x 128" in result.stdout
+    assert tifffile.imread(tmp_path / "out" / "1.2.840_labels.tif").shape == (2, 128, 128)
+    single = run(command, tmp_path / "1.2.840", *fixed)
+    assert single.exit_code == 0, single.stderr
+    assert (tmp_path / "out" / "1_labels.tif").is_file()

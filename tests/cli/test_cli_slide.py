@@ -83,3 +83,50 @@ def test_a_disk_that_is_too_small(
     assert result.exit_code == 2
     assert "are free" in result.stderr
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_objects_are_written_beside_the_labels(slide: Run, tmp_path: Path) -> None:
+    import csv
+    import json
+
+    import zarr
+    from shapely.geometry import shape
+
+    options = ("--threshold", "0.01", "--intensity", "0,255", "--no-tissue", "--objects", "objects")
+    (tmp_path / "out.csv").write_text("mine")
+    refused = slide(*options, "--format", "csv")
+    assert refused.exit_code == 2
+    assert "out.csv exists already" in refused.stderr
+    assert not (tmp_path / "out.zarr").exists()
+    (tmp_path / "out.csv").unlink()
+    result = slide(*options, "--format", "geojson", "-f", "csv")
+    assert result.exit_code == 0, result.stderr
+    assert f"-> {tmp_path / 'out.zarr'}, {tmp_path / 'out.geojson'}" in result.stdout
+    labels = np.asarray(zarr.open_group(str(tmp_path / "out.zarr"), mode="r")["0"])
+    areas = {n: int((labels == n).sum()) for n in range(1, labels.max() + 1)}
+    assert areas
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = {int(row["label"]): int(row["area_px"]) for row in csv.DictReader(file)}
+    assert rows == areas
+    found = json.loads((tmp_path / "out.geojson").read_text())
+    shapes = {int(f["properties"]["name"]): shape(f["geometry"]) for f in found["features"]}
+    assert {n: each.area for n, each in shapes.items()} == areas
+    assert found["napari-espmedsam"]["input"] == "slide.tif"
+    # The labels stand already: what is missing beside them is written, and nothing computed.
+    before = (tmp_path / "out.geojson").read_bytes()
+    (tmp_path / "out.geojson").unlink()
+    again = slide(*options, "--resume", "--format", "geojson")
+    assert again.exit_code == 0, again.stderr
+    assert "finished before" in again.stdout
+    assert (tmp_path / "out.geojson").read_bytes() == before
+    (tmp_path / "out.geojson").unlink()
+    other = slide(*options, "--resume", "--format", "geojson", "--min-size", "5")
+    assert other.exit_code == 2
+    assert "was made with another request" in other.stderr
+
+
+def test_a_format_that_slides_do_not_have(slide: Run, tmp_path: Path) -> None:
+    result = slide("--format", "roi")
+    assert result.exit_code == 2
+    assert "a slide cannot be written as 'roi'; choose out of geojson, csv" in result.stderr
+    assert not (tmp_path / "out.zarr").exists()

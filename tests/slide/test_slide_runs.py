@@ -247,3 +247,15 @@ def test_settings_that_do_not_suit_a_slide(make_job: MakeJob, helpers: Any, plan
         make_job(planted, min_size=5002)
     with pytest.raises(InputError, match="tiles"):
         make_job(planted, segmenter=helpers.make_segmenter(geometry="whole"))
+
+
+def test_two_runs_into_one_result(make_job: MakeJob, planted: Array, tmp_path: Path) -> None:
+    job, output = make_job(planted), tmp_path / "labels.zarr"
+    steps = run_slide(job.slide, job.segmenter, job.plan, output)
+    next(steps)
+    with pytest.raises(OutputError, match="another job is writing"):
+        job.run(output, resume=True)
+    job.run(tmp_path / "beside.zarr")
+    list(steps)
+    assert files(output) == files(tmp_path / "beside.zarr")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

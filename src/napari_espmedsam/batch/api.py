@@ -27,6 +27,7 @@ def segment_file(
     request: SegmentRequest | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     overwrite: bool = False,
+    dicom_series: bool = False,
     **settings: Any,
 ) -> FileResult:
     """Segment one image file and write its results and the record of the run.
@@ -44,6 +45,8 @@ def segment_file(
     overwrite : bool
         False: a result that is finished with the same image, weights and settings is kept, and a
         file that no run wrote is an error. True: both are replaced.
+    dicom_series : bool
+        Whether a folder with DICOM files is one image, the stack of their slices.
     **settings
         Fields of :class:`SegmentRequest` by name, instead of `request` or to change it:
         ``modality="microscopy", diameter=18``.
@@ -69,6 +72,7 @@ def segment_file(
         formats=tuple(formats),
         overwrite=overwrite,
         report=False,
+        dicom_series=dicom_series,
     )
     tasks = job.plan()
     if len(tasks) != 1:
@@ -86,6 +90,7 @@ def segment_folder(
     pattern: str | None = None,
     overwrite: bool = False,
     report: bool = True,
+    dicom_series: bool = False,
     on_event: Callable[[JobEvent], object] | None = None,
     execute: Execute = run_here,
     **settings: Any,
@@ -98,7 +103,7 @@ def segment_folder(
         Folder, image files, or patterns.
     folder : str or path-like
         Folder of the results; made if it is not there.
-    request, formats, overwrite, **settings
+    request, formats, overwrite, dicom_series, **settings
         As in :func:`segment_file`.
     recursive : bool
         Whether to go into the folders inside.
@@ -135,6 +140,7 @@ def segment_folder(
         pattern=pattern,
         overwrite=overwrite,
         report=report,
+        dicom_series=dicom_series,
     )
     for event in JobRun(job, execute).events():
         if on_event is not None:

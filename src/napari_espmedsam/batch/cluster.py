@@ -1,59 +1,34 @@
-"""The tasks of a job on the workers of a Dask cluster, a few at a time.
+"""The workers of a Dask cluster, and the way to them.
 
 This is the only module that knows ``distributed``. It comes with ``napari-espmedsam[distributed]``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from itertools import islice
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from napari_espmedsam import __version__
-from napari_espmedsam.batch.cluster_work import NotSeen, do_file, portable, stop_run, work_on
-from napari_espmedsam.batch.events import FileStarted, TaskEvent, ended
-from napari_espmedsam.batch.task import FileResult, FileTask
+from napari_espmedsam.batch.cluster_files import send_files
+from napari_espmedsam.batch.cluster_stream import Returned, Stream
+from napari_espmedsam.batch.cluster_work import stop_run
+from napari_espmedsam.batch.events import TaskEvent
+from napari_espmedsam.batch.task import FileTask
 from napari_espmedsam.errors import ClusterError, EspMedSamError, InputError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-AHEAD = 2
-"""Tasks that are sent for each worker: one in work, one to follow it without a pause."""
+    from napari_espmedsam.batch.run import Execute
+
 _CONNECT = "15s"
 _REFRESH = 2.0  # s between two looks at how many workers there are
-_POLL = 0.2  # s between two looks at whether to stop
 _GPU = "GPU"
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What came back for one of the items that were sent out.
-
-    Attributes
-    ----------
-    index : int
-        Which item.
-    value : Any
-        What the function returned; None if it did not.
-    problem : str
-        Why it did not; "" if it did.
-    stops : bool
-        Whether the same would happen to all other items.
-    """
-
-    index: int
-    value: Any = None
-    problem: str = ""
-    stops: bool = False
 
 
 class Cluster:
@@ -106,14 +81,7 @@ class Cluster:
 
         An image counts as started once it is sent out. There is no progress within an image.
         """
-        items = ((_absolute(task), mark.absolute()) for task in tasks)
-        for event in self.stream(do_file, items, stopped):
-            if isinstance(event, int):
-                yield FileStarted(event, tasks[event])
-                continue
-            result = _file_result(tasks[event.index], event)
-            if result.state != "cancelled":
-                yield ended(event.index, result)
+        return send_files(self.stream, tasks, mark, stopped)
 
     def stream(
         self,
@@ -139,68 +107,30 @@ class Cluster:
             Index of an item as it is sent out, and what came back for it, in any order. Items that
             were sent out before the scheduler went come back with that problem.
         """
-        run, told = secrets.token_hex(8), False
-        left, more = enumerate(items), True
-        arrived: SimpleQueue[Future[Any]] = SimpleQueue()
-        waiting: dict[Future[Any], int] = {}
-        try:
-            while more or waiting:
-                if not told and stopped():
-                    self._tell_to_stop(run)
-                    told, more = True, False
-                if told and not self.n_workers:
-                    return
-                while more and len(waiting) < self._window():
-                    if more := (following := next(left, None)) is not None:
-                        waiting[self._send(run, function, *following, arrived)] = following[0]
-                        yield following[0]
-                for future in self._ended(arrived, bool(waiting)):
-                    back = self._open(future, waiting[future])
-                    del waiting[future]
-                    yield back
-                self._check()
-        except ClusterError as error:
-            for index in waiting.values() or [index for index, _ in islice(left, 1)]:
-                yield Returned(index, problem=str(error), stops=True)
-            waiting.clear()
-        finally:
-            if waiting:
-                self._abandon(run, list(waiting))
+        return Stream(self, function, items).events(stopped)
 
-    def _window(self) -> int:
-        # Two without any worker: a cluster that grows with its work has to see some.
-        return AHEAD * max(1, self.n_workers)
+    def submit(self, key: str, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Send one call to a worker.
 
-    def _send(
-        self,
-        run: str,
-        function: Callable[..., Any],
-        index: int,
-        item: tuple[Any, ...],
-        arrived: SimpleQueue[Future[Any]],
-    ) -> Future[Any]:
-        self._check()
+        Raises
+        ------
+        ClusterError
+            If the scheduler is gone.
+        """
+        self.check()
         future: Future[Any] = self.client.submit(
-            work_on,
-            *(run, __version__, function, item),
-            key=f"espmedsam-{run}-{index}",
-            resources=self._resources,
+            function, *arguments, key=key, resources=self._resources
         )
-        future.add_done_callback(arrived.put)
         return future
 
-    def _ended(self, arrived: SimpleQueue[Future[Any]], wait: bool) -> list[Future[Any]]:
-        """Return the next future that has ended, if there is one soon."""
-        try:
-            future = arrived.get(timeout=_POLL if wait else 0)
-        except Empty:
-            return []
-        if future.status in ("finished", "error", "cancelled"):
-            return [future]
-        future.add_done_callback(arrived.put)  # its worker was lost with the result: done again
-        return []
+    def outcome(self, future: Future[Any], index: int) -> Returned:
+        """Return what came of a call that has ended.
 
-    def _open(self, future: Future[Any], index: int) -> Returned:
+        Raises
+        ------
+        ClusterError
+            If the scheduler is gone.
+        """
         from distributed import KilledWorker
 
         if future.status == "cancelled":
@@ -223,7 +153,8 @@ class Cluster:
         )
         return Returned(index, problem=problem, stops=True)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise a ClusterError if the scheduler is gone."""
         if self.client.status != "running":
             raise self._gone()
 
@@ -235,20 +166,39 @@ class Cluster:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        self._check()
+        self.check()
         try:
             yield
         except (CancelledError, OSError, TimeoutError, RuntimeError) as error:
             raise self._gone() from error
 
-    def _tell_to_stop(self, run: str) -> None:
+    def tell_to_stop(self, run: str) -> None:
+        """Let what is in work end after its tile."""
         with self._answering():
             self.client.run(stop_run, run, on_error="ignore")
 
-    def _abandon(self, run: str, futures: list[Future[Any]]) -> None:
-        with suppress(Exception):  # on the way out, whatever the cluster is like
-            self.client.cancel(futures)
-            self._tell_to_stop(run)
+
+def is_installed() -> bool:
+    """Tell whether there can be a cluster; nothing of it is imported."""
+    return importlib.util.find_spec("distributed") is not None
+
+
+def execute_on(scheduler: str | None, workers: int) -> Execute:
+    """Return what does the tasks of a job on a cluster that is opened for them and let go after.
+
+    Parameters
+    ----------
+    scheduler, workers
+        As in :func:`open_cluster`; it is called, and raises, when the work begins.
+    """
+
+    def execute(
+        tasks: Sequence[FileTask], mark: Path, stopped: Callable[[], bool]
+    ) -> Generator[TaskEvent, None, None]:
+        with open_cluster(scheduler, workers=workers) as cluster:
+            yield from cluster.execute(tasks, mark, stopped)
+
+    return execute
 
 
 @contextmanager
@@ -322,24 +272,3 @@ def _share_of_cores(workers: int) -> dict[str, str]:
     share = str(max(1, (os.cpu_count() or 1) // workers))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {name: os.environ.get(name, share) for name in names}
-
-
-def _absolute(task: FileTask) -> FileTask:
-    """Return a task that means the same in any working folder."""
-    return replace(
-        task,
-        path=task.path.absolute(),
-        folder=task.folder.absolute(),
-        request=portable(task.request),
-    )
-
-
-def _file_result(task: FileTask, back: Returned) -> FileResult:
-    """Return the result of a task as the same run here would have given it."""
-    if isinstance(back.value, FileResult):
-        outputs = tuple(task.folder / path.name for path in back.value.outputs)
-        return replace(back.value, outputs=outputs)
-    if isinstance(back.value, NotSeen):
-        seen_here = back.value.path.exists()
-        return FileResult(task.relative, "failed", back.value.text(), stops_job=seen_here)
-    return FileResult(task.relative, "failed", f"{task.path}: {back.problem}", stops_job=back.stops)

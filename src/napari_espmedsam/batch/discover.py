@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.io.content import is_zarr
+from napari_espmedsam.io.content import is_dicom_file, is_series, is_zarr
 from napari_espmedsam.io.formats import FORMATS
 from napari_espmedsam.io.images import IMAGE_SUFFIXES
 
@@ -42,6 +42,7 @@ class Found:
 class _Search:
     recursive: bool
     pattern: str | None
+    dicom_series: bool
     leave_out: Path | None
 
 
@@ -50,6 +51,7 @@ def find_images(
     *,
     recursive: bool = False,
     pattern: str | None = None,
+    dicom_series: bool = False,
     leave_out: Path | None = None,
 ) -> list[Found]:
     """Turn files, folders and patterns into images, in natural order and each once.
@@ -66,6 +68,9 @@ def find_images(
     pattern : str, optional
         Which files of a folder to take: their names, or with a ``/`` their paths below it; letter
         case does not count. Without it those named like an image.
+    dicom_series : bool
+        Whether a folder with DICOM files is one image, the stack of their slices, whatever the
+        pattern; other images in it are images of their own.
     leave_out : Path, optional
         A folder that is never entered: that of the results.
 
@@ -79,7 +84,9 @@ def find_images(
     InputError
         If a folder holds no image or a pattern fits nothing.
     """
-    search = _Search(recursive, pattern, leave_out.resolve() if leave_out is not None else None)
+    search = _Search(
+        recursive, pattern, dicom_series, leave_out.resolve() if leave_out is not None else None
+    )
     found: dict[Path, str] = {}
     roots = []
     for each in inputs:
@@ -101,9 +108,11 @@ def _expand(text: str, search: _Search) -> tuple[Path, list[tuple[Path, str]]]:
     """Return the folder that results are placed relative to, and what was found."""
     path = Path(text)
     if path.is_dir() and not _is_image(path):
-        return path, _from_folder(path, search)
+        hits = _from_folder(path, search)
+        itself = any(hit == path for hit, _ in hits)  # as a series; its results lie beside it
+        return Path(os.path.abspath(path)).parent if itself else path, hits
     if not os.path.lexists(path) and glob.has_magic(text):
-        return _fixed_part(text), [(each, "") for each in _matches(text)]
+        return _fixed_part(text), [(each, "") for each in _matches(text, search)]
     return path.parent, [(path, "")]
 
 
@@ -131,12 +140,21 @@ def _walk(
         reason = error.strerror or error
         yield folder, f"the folder {folder} cannot be read ({reason}); check its permissions."
         return
+    series = search.dicom_series and is_series(folder)
+    if series:
+        yield folder, ""
     for path in entries:
+        if series and is_dicom_file(path):
+            continue
         if path.name.startswith(".") or path.name.casefold().endswith(_RESULTS):
             continue
         if path.is_dir() and not _is_image(path):
-            if search.recursive and path.resolve() != search.leave_out:
+            if path.resolve() == search.leave_out:
+                continue
+            if search.recursive:
                 yield from _walk(path, root, (*above, place), search)
+            elif search.dicom_series and is_series(path):
+                yield path, ""
         elif _is_wanted(path, root, search.pattern):
             yield path, ""
 
@@ -160,9 +178,13 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*parts[:first])
 
 
-def _matches(pattern: str) -> list[Path]:
+def _matches(pattern: str, search: _Search) -> list[Path]:
     names = sorted(glob.glob(pattern, recursive=True), key=natural_key)
-    paths = [path for path in map(Path, names) if not path.is_dir() or _is_image(path)]
+    paths = [
+        path
+        for path in map(Path, names)
+        if not path.is_dir() or _is_image(path) or (search.dicom_series and is_series(path))
+    ]
     if not paths:
         raise InputError(f"no file fits the pattern {pattern!r}; check the folder and the suffix.")
     return paths

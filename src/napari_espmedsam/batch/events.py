@@ -95,12 +95,15 @@ class JobResult:
         Reports that were written: HTML, CSV, failures as CSV.
     problem : str
         Why the report could not be written; "" if it was, or was not wanted.
+    note : str
+        What to know about the output folder: that its drive has no locks; "" elsewhere.
     """
 
     results: tuple[FileResult, ...]
     stopped: str = ""
     reports: tuple[Path, ...] = ()
     problem: str = ""
+    note: str = ""
 
     def count(self, state: str) -> int:
         """Return how many images ended as ``"done"``, ``"skipped"``, ``"failed"``..."""

@@ -16,6 +16,7 @@ from napari_espmedsam.batch.outputs import output_names
 from napari_espmedsam.batch.task import FileTask
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.io.content import is_zarr
 from napari_espmedsam.io.formats import format_named
 from napari_espmedsam.weights import resolve_checkpoint
 
@@ -45,6 +46,8 @@ class BatchJob:
         is computed again and replaced.
     report : bool
         Whether a report of the job is written.
+    dicom_series : bool
+        Whether a folder with DICOM files is one image, the stack of their slices.
     """
 
     inputs: tuple[str, ...]
@@ -55,6 +58,7 @@ class BatchJob:
     pattern: str | None = None
     overwrite: bool = False
     report: bool = True
+    dicom_series: bool = False
 
     def validate(self) -> BatchJob:
         """Check everything that needs neither the images nor the model's tensors.
@@ -94,7 +98,11 @@ class BatchJob:
         self.validate()
         weights = hash_path(resolve_checkpoint(self.request.checkpoint))
         found = find_images(
-            self.inputs, recursive=self.recursive, pattern=self.pattern, leave_out=self.folder
+            self.inputs,
+            recursive=self.recursive,
+            pattern=self.pattern,
+            dicom_series=self.dicom_series,
+            leave_out=self.folder,
         )
         stems = _stems(found)
         tasks = [
@@ -115,20 +123,28 @@ class BatchJob:
         return tuple(_checked(tasks))
 
 
-def stem_of(name: str) -> str:
-    """Return a file name without its suffix; ``.ome.tif`` counts as one."""
+def stem_of(path: Path) -> str:
+    """Return the name of an image without its suffix; ``.ome.tif`` counts as one.
+
+    The folder of a DICOM series has no suffix: its name is often a number with many dots.
+    """
+    name = os.path.basename(os.path.abspath(path))
+    if path.is_dir() and not is_zarr(path):
+        return name
     stem = PurePosixPath(name).stem
     return stem[:-4] if stem.lower().endswith(".ome") and len(stem) > 4 else stem
 
 
 def _stems(found: Iterable[Found]) -> list[str]:
     """Name the results: after the image, with its suffix where two differ in nothing else."""
+    found = tuple(found)
     paths = [PurePosixPath(each.relative) for each in found]
-    counts = Counter(_same(str(path.parent / stem_of(path.name))) for path in paths)
+    stems = [stem_of(each.path) for each in found]
+    places = [_same(str(path.parent / stem)) for path, stem in zip(paths, stems, strict=True)]
+    counts = Counter(places)
     return [
-        stem if counts[_same(str(path.parent / stem))] == 1 else path.name
-        for path in paths
-        for stem in (stem_of(path.name),)
+        stem if counts[place] == 1 else path.name
+        for path, stem, place in zip(paths, stems, places, strict=True)
     ]
 
 

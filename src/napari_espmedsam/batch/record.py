@@ -73,6 +73,8 @@ class RunRecord(_Part):
         As in ``Segmentation.provenance``.
     times, machine
         When, how long and where.
+    warnings : list of str
+        What is wrong with the image although it could be used.
     thumbnail : str
         A small picture of the outlines as data URL (JPEG).
     """
@@ -92,6 +94,7 @@ class RunRecord(_Part):
     provenance: dict[str, Any] = {}
     times: TimesPart
     machine: dict[str, Any] = {}
+    warnings: list[str] = []
     thumbnail: str = ""
 
 

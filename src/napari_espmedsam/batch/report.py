@@ -20,7 +20,17 @@ from napari_espmedsam.errors import EspMedSamError
 
 PAGE, TABLE, FAILURES = "espmedsam-report.html", "espmedsam-report.csv", "espmedsam-failures.csv"
 MAX_PICTURES = 1000  # about 10 kB each; a page with more is slow to open
-_COLUMNS = ("image", "state", "found", "shape", "seconds", "outputs", "reason", "traceback")
+_COLUMNS = (
+    "image",
+    "state",
+    "found",
+    "shape",
+    "seconds",
+    "outputs",
+    "reason",
+    "traceback",
+    "warnings",
+)
 _STATES = {
     "done": "done",
     "skipped": "finished before",
@@ -41,7 +51,7 @@ dt { float: left; clear: left; width: 11em; color: #555; } dd { margin-left: 11e
 
 
 def write_report(
-    job: BatchJob, statuses: Sequence[FileStatus], stopped: str = ""
+    job: BatchJob, statuses: Sequence[FileStatus], stopped: str = "", note: str = ""
 ) -> tuple[Path, ...]:
     """Write the report of a job into its output folder, in place of that of an earlier run.
 
@@ -53,6 +63,8 @@ def write_report(
         What came of each image.
     stopped : str
         Why the job ended early; "" if it did not.
+    note : str
+        What to know about the output folder.
 
     Returns
     -------
@@ -71,7 +83,7 @@ def write_report(
     failed = [(r.relative, r.reason) for r in results if r.state in ("failed", "cancelled")]
     with staged(job.folder, "report") as place:
         try:
-            (place / PAGE).write_text(_page(job, rows, stopped), encoding="utf-8")
+            (place / PAGE).write_text(_page(job, rows, stopped, note), encoding="utf-8")
             _write_csv(place / TABLE, _COLUMNS, map(_row, results))
             _write_csv(place / FAILURES, ("image", "reason"), failed)
         except OSError as error:
@@ -93,10 +105,12 @@ def _row(result: FileResult) -> tuple[str, ...]:
     outputs = ";".join(path.name for path in result.outputs)
     seconds = f"{result.seconds:.2f}"
     known = (result.relative, result.state, result.found, result.image, seconds, outputs)
-    return (*known, result.reason, result.traceback)
+    return (*known, result.reason, result.traceback, " ".join(result.warnings))
 
 
-def _page(job: BatchJob, rows: Sequence[tuple[FileStatus, FileResult]], stopped: str) -> str:
+def _page(
+    job: BatchJob, rows: Sequence[tuple[FileStatus, FileResult]], stopped: str, note: str
+) -> str:
     line = summary([result for _, result in rows])
     troubled = [row for row in rows if row[1].state == "failed"]
     parts = [
@@ -106,6 +120,7 @@ def _page(job: BatchJob, rows: Sequence[tuple[FileStatus, FileResult]], stopped:
         f"<title>{escape(line)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(line)}</h1>",
         f"<p>The job ended early: {escape(stopped)}</p>" if stopped else "",
+        f"<p>Note: {escape(note)}</p>" if note else "",
         _facts(job),
     ]
     if troubled:
@@ -154,6 +169,7 @@ def _image_row(job: BatchJob, status: FileStatus, result: FileResult, *, picture
     links = " ".join(_link(job, path) for path in result.outputs)
     found = result.found or ("see above" if result.state == "failed" else "")
     name = f"{escape(result.relative)}<br><small>{escape(result.image)}<br>{links}</small>"
+    name += "".join(f"<br><b>{escape(text)}</b>" for text in result.warnings)
     cells = (seen, name, _STATES[result.state], escape(found), f"{result.seconds:.1f}")
     return f'<tr class="{result.state}">{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
 

@@ -19,6 +19,7 @@ from napari_espmedsam.batch.events import (
 )
 from napari_espmedsam.batch.job import BatchJob
 from napari_espmedsam.batch.local import run_here
+from napari_espmedsam.batch.lock import locked
 from napari_espmedsam.batch.report import write_report
 from napari_espmedsam.batch.staging import staged
 from napari_espmedsam.batch.task import FileResult, FileTask
@@ -119,8 +120,15 @@ class JobRun:
         Raises
         ------
         OutputError
-            If the output folder cannot be made or written; before anything else is done.
+            If the output folder cannot be made or written, or another job is writing into it;
+            before anything else is done.
         """
+        with locked(self.job.folder) as note:
+            yield from self._work()
+            result = self._finish(note)
+        yield result
+
+    def _work(self) -> Iterator[TaskEvent]:
         with staged(self.job.folder, "job") as mark:
             tasks = tuple(status.task for status in self._statuses)
             work = self._execute(tasks, mark, lambda: bool(self._stop_reason))
@@ -134,7 +142,6 @@ class JobRun:
                 result = self._not_done(status.task)
                 self._set(index, FileStatus(status.task, result.state, 1.0, result))
                 yield ended(index, result)
-        yield self._finish()
 
     def _next(self, work: Iterator[TaskEvent]) -> TaskEvent | None:
         """Wait while paused, let the work go on to its next event, and note that."""
@@ -166,12 +173,13 @@ class JobRun:
     def _set(self, index: int, status: FileStatus) -> None:
         self._statuses[index] = status
 
-    def _finish(self) -> JobResult:
+    def _finish(self, note: str) -> JobResult:
         results = tuple(s.result for s in self._statuses if s.result is not None)
-        found = JobResult(results, stopped=self._stop_reason)
+        found = JobResult(results, stopped=self._stop_reason, note=note)
         if not self.job.report:
             return found
         try:
-            return replace(found, reports=write_report(self.job, self.statuses, self._stop_reason))
+            reports = write_report(self.job, self.statuses, self._stop_reason, note)
+            return replace(found, reports=reports)
         except OutputError as error:
             return replace(found, problem=f"the report is not written: {error}")

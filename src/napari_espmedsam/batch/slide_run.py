@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_espmedsam import __version__
+from napari_espmedsam.batch.lock import LOCK, locked
 from napari_espmedsam.batch.slide_chunk import segment_chunk
 from napari_espmedsam.batch.slide_merge import merge_chunks
 from napari_espmedsam.batch.slide_store import SlideStore
@@ -94,7 +95,7 @@ def run_slide(
     InputError
         If the slide is damaged somewhere. Chunks that are finished stay.
     OutputError
-        If the result cannot be written.
+        If the result cannot be written, or another run is writing it.
     DeviceError
         If the device runs out of memory.
     ClusterError
@@ -102,19 +103,20 @@ def run_slide(
     """
     if output.resolve() == slide.path.resolve():
         raise OutputError(f"the result would replace the slide {output}; choose another name.")
-    store = SlideStore(output)
-    store.check(resume=resume, overwrite=overwrite)
-    record = run_record(slide, segmenter, plan)
-    store.begin(record, slide.shape, resume=resume)
-    if compute is None:
-        yield from _compute(slide, segmenter, plan, store, order)
-    else:
-        yield from _count(compute, slide, segmenter, plan, store)
-    n_objects = _number(plan, store)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    about = {"input": slide.path.name, "objects": n_objects, "created": created}
-    store.finish(record | about, slide.spacing, overwrite=overwrite)
-    return n_objects
+    with locked(output.parent, f".{output.name}{LOCK}"):
+        store = SlideStore(output)
+        store.check(resume=resume, overwrite=overwrite)
+        record = run_record(slide, segmenter, plan)
+        store.begin(record, slide.shape, resume=resume)
+        if compute is None:
+            yield from _compute(slide, segmenter, plan, store, order)
+        else:
+            yield from _count(compute, slide, segmenter, plan, store)
+        n_objects = _number(plan, store)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        about = {"input": slide.path.name, "objects": n_objects, "created": created}
+        store.finish(record | about, slide.spacing, overwrite=overwrite)
+        return n_objects
 
 
 def run_record(slide: Slide, segmenter: Segmenter, plan: SlidePlan) -> dict[str, Any]:

@@ -35,11 +35,14 @@ class Slide:
         The same plane, the whole one first; one level where the file has no pyramid.
     spacing : Mapping of str to float
         Micrometres per px of level 0 along Y and X, where the file states them.
+    warnings : tuple of str
+        What is wrong with the file although the rest of it can be used: a level that is left out.
     """
 
     path: Path
     levels: tuple[PlaneStack, ...]
     spacing: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,7 +119,7 @@ def open_slide(path: str | Path, request: SegmentRequest) -> Slide:
             f"{path} has {len(levels[0])} planes (axes {image.axes}), and a slide has one. Use "
             "`napari-espmedsam segment` for stacks."
         )
-    return Slide(path, tuple(levels), image.spacing)
+    return Slide(path, tuple(levels), image.spacing, image.warnings)
 
 
 def _where(window: Window, level: int) -> str:

@@ -89,6 +89,8 @@ class FileResult:
         cannot be used.
     traceback : str
         Of a fault in this package; "" elsewhere.
+    warnings : tuple of str
+        What is wrong with the image although it could be used, e.g. planes that are not there.
     """
 
     relative: str
@@ -100,3 +102,4 @@ class FileResult:
     seconds: float = 0.0
     stops_job: bool = False
     traceback: str = ""
+    warnings: tuple[str, ...] = ()

@@ -249,6 +249,7 @@ def _record(
             seconds=round(done.seconds, 3),
         ),
         machine=_machine(),
+        warnings=list(done.image.warnings),
         thumbnail=draw_thumbnail(stack, done.found.labels, request.planes),
     )
 
@@ -272,6 +273,7 @@ def _result(
         outputs=tuple(task.folder / output.name for output in record.outputs),
         found=record.found,
         image=record.image,
+        warnings=tuple(record.warnings),
     )
 
 

@@ -25,6 +25,7 @@ from napari_espmedsam.batch.run import JobRun
 from napari_espmedsam.batch.standing import look
 from napari_espmedsam.batch.task import FileResult, FileTask
 from napari_espmedsam.cli.cluster import GpuWorkers, Scheduler, Workers, enter_cluster
+from napari_espmedsam.cli.files import DicomSeries
 from napari_espmedsam.cli.progress import TileProgress
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.inference.request import SegmentRequest
@@ -43,6 +44,7 @@ def batch(
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Go into the folders inside a folder.")
     ] = False,
+    dicom_series: DicomSeries = False,
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +96,7 @@ def batch(
         request=request,
         formats=tuple(formats or DEFAULT_FORMATS),
         recursive=recursive,
+        dicom_series=dicom_series,
         pattern=pattern,
         overwrite=overwrite,
         report=report,
@@ -176,6 +179,8 @@ def _follow_many(run: JobRun) -> JobResult:
 
 
 def _print(task: FileTask, result: FileResult) -> None:
+    for text in result.warnings:
+        typer.echo(f"Warning: {text}", err=True)
     if result.state == "failed":
         _print_failure(task, result.reason)
         if result.traceback:
@@ -199,6 +204,8 @@ def _conclude(result: JobResult) -> int:
     if result.reports:
         line += f" Report: {result.reports[0]}"
     typer.echo(line)
+    if result.note:
+        typer.echo(f"Note: {result.note}", err=True)
     if result.problem:
         typer.echo(f"Error: {result.problem}", err=True)
     if result.stopped:

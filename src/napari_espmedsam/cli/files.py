@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from napari_espmedsam.batch.job import stem_of
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.formats import format_named
+
+DicomSeries = Annotated[
+    bool,
+    typer.Option(
+        "--dicom-series",
+        help="Take a folder with DICOM files as one image: the stack of their slices.",
+    ),
+]
 
 
 def plan_outputs(
@@ -37,7 +48,7 @@ def plan_outputs(
     """
     kinds = [format_named(name) for name in dict.fromkeys(formats)]
     plan = [
-        (path, {kind.name: folder / kind.file_name(stem_of(path.name)) for kind in kinds})
+        (path, {kind.name: folder / kind.file_name(stem_of(path)) for kind in kinds})
         for path in inputs
     ]
     writers: dict[str, Path] = {}

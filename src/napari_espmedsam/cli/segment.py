@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_espmedsam.batch.discover import find_images
 from napari_espmedsam.batch.models import load_model
 from napari_espmedsam.batch.segmenting import count_text, segment_steps, shape_text
-from napari_espmedsam.cli.files import plan_outputs
+from napari_espmedsam.cli.files import DicomSeries, plan_outputs
 from napari_espmedsam.cli.progress import TileProgress
 from napari_espmedsam.cli.prompts import PromptWork
 from napari_espmedsam.errors import EspMedSamError, InputError, OutputError
@@ -60,6 +60,7 @@ def segment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace label files that exist already.")
     ] = False,
+    dicom_series: DicomSeries = False,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -85,7 +86,8 @@ def segment(
     """
     from napari_espmedsam.io.atomic import check_folder
 
-    plan = plan_outputs([each.path for each in find_images(images)], folder, formats)
+    found = find_images(images, dicom_series=dicom_series)
+    plan = plan_outputs([each.path for each in found], folder, formats)
     # The answer to a folder that cannot be written must not wait for the model.
     check_folder(folder)
     if prompts is None and force_prompts:
@@ -136,18 +138,23 @@ def _segment_file(
 
     start = time.perf_counter()
     image = read_image(path, work.axes)
+    for text in image.warnings:
+        typer.echo(f"Warning: {text}", err=True)
     try:
         with TileProgress(path.name) as progress:
             result = work(segmenter, image, progress)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    about: dict[str, Any] = {"input": path.name}
+    if image.warnings:
+        about["warnings"] = list(image.warnings)
     for name, target in targets.items():
         FORMATS[name].write(
             target,
             result.labels,
             result.axes,
             spacing=image.spacing,
-            provenance=result.provenance | {"input": path.name},
+            provenance=result.provenance | about,
             overwrite=overwrite,
         )
     seconds = time.perf_counter() - start

@@ -29,6 +29,16 @@ def slide(
         Path,
         typer.Option("--output", "-o", metavar="OUT.zarr", help="OME-Zarr folder to make."),
     ],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="geojson|csv",
+            help="Write the objects beside the OME-Zarr too: OUT.geojson for QuPath, OUT.csv. May "
+            "be given twice.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the estimate and stop.")
     ] = False,
@@ -64,17 +74,29 @@ def slide(
     --resume.
     """
     from napari_espmedsam.batch.slide_estimate import estimate_slide
+    from napari_espmedsam.batch.slide_export import check_exports, check_result, export_paths
     from napari_espmedsam.batch.slide_plan import plan_slide
+    from napari_espmedsam.batch.slide_run import run_record, run_slide
     from napari_espmedsam.batch.slide_source import open_slide
     from napari_espmedsam.batch.slide_store import SlideStore
 
     known = None if intensity is None else parse_intensity(intensity)
     store = SlideStore(target)
+    exports = export_paths(target, formats or ())
+    finished = bool(resume and exports and target.exists() and not overwrite)
     if not dry_run:
+        check_exports(exports, overwrite=overwrite)
+    if not dry_run and not finished:
         store.check(resume=resume, overwrite=overwrite)
     opened = open_slide(image, request)
+    for text in opened.warnings:
+        typer.echo(f"Warning: {text}", err=True)
     segmenter = load_model(request)
     plan = plan_slide(opened, segmenter.header, request, tissue=tissue, intensity=known)
+    if finished and not dry_run:
+        check_result(target, run_record(opened, segmenter, plan))
+        _export(f"{image}  finished before", target, exports, overwrite, time.perf_counter())
+        return
     done = len(store.done()) if resume else 0
     estimate = estimate_slide(opened, segmenter, plan, _existing(target), done)
     typer.echo("\n".join(estimate.lines()))
@@ -83,7 +105,6 @@ def slide(
     estimate.check()
 
     from napari_espmedsam.batch.slide_cluster import chunks_on
-    from napari_espmedsam.batch.slide_run import run_slide
 
     start = time.perf_counter()
     with enter_cluster(scheduler, workers, gpu=gpu_workers) as cluster:
@@ -93,7 +114,18 @@ def slide(
         )
         found = _follow(steps, image.name)
     text = "mask" if request.output == "mask" else f"{found} object{'' if found == 1 else 's'}"
-    typer.echo(f"{image}  {text}  {time.perf_counter() - start:.1f} s -> {target}")
+    _export(f"{image}  {text}", target, exports, overwrite, start)
+
+
+def _export(
+    told: str, target: Path, exports: dict[str, Path], overwrite: bool, start: float
+) -> None:
+    """Write the objects as other files, and say what was written and how long it took."""
+    from napari_espmedsam.batch.slide_export import export_slide
+
+    export_slide(target, tuple(exports), overwrite=overwrite)
+    written = ", ".join(map(str, [target, *exports.values()]))
+    typer.echo(f"{told}  {time.perf_counter() - start:.1f} s -> {written}")
 
 
 def _follow(steps: Generator[SlideStep, None, int], name: str) -> int:

@@ -61,7 +61,7 @@ def holds_dicom(path: Path) -> bool:
         with os.scandir(path) as entries:
             first = [each for each in itertools.islice(entries, 1024) if _is_file(each)]
         first.sort(key=lambda entry: not entry.name.lower().endswith(DICOM_SUFFIXES))
-        return any(_is_dicom_file(Path(each.path)) for each in first[:_LOOKED_AT])
+        return any(is_dicom_file(Path(each.path)) for each in first[:_LOOKED_AT])
     except OSError:
         return False
 
@@ -73,12 +73,23 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_dicom_file(path: Path) -> bool:
+def is_dicom_file(path: Path) -> bool:
+    """Tell whether a file may be an image in DICOM; False where it cannot be read.
+
+    A DICOMDIR is not: it lists the files of a disc, and stands above their folders.
+    """
+    if path.name.upper() == "DICOMDIR":
+        return False
     try:
         with path.open("rb") as file:
             return is_dicom(file.read(DICOM_BYTES))
     except OSError:
         return False
+
+
+def is_series(path: Path) -> bool:
+    """Tell whether a path is a folder with DICOM files, which can be opened as one stack."""
+    return path.is_dir() and not is_zarr(path) and holds_dicom(path)
 
 
 ZARR_MARKS = (".zattrs", ".zgroup", ".zarray", "zarr.json")

@@ -126,6 +126,8 @@ def _headers(path: Path, files: Iterable[Path] | None, notes: list[str]) -> list
             header = _read_header(each)
             if header is not None:
                 headers.append((FileWatch(each), header))
+            elif each.name.upper() != "DICOMDIR":
+                notes.append(f"{each} is DICOM without an image and is left out.")
         except (OSError, InputError) as error:
             notes.append(f"A file is left out. {error}")
     return headers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from napari_espmedsam.io.atomic import atomic_path
 from napari_espmedsam.io.contours import Outline, Polygon, trace_outlines
 from napari_espmedsam.io.label_planes import LabelPlane, LabelPlanes
+from napari_espmedsam.io.label_stream import StreamedObject, stream_objects
 
 PROVENANCE = "napari-espmedsam"
 COLOUR = (60, 180, 75)  # seen on pink, purple and grey
@@ -59,10 +60,77 @@ def write_geojson(
         If ids are out of range or the file cannot be written.
     """
     planes = LabelPlanes(labels, axes)
-    fixed = {
+    fixed = _fixed(category, object_type)
+    features = (
+        _feature(outline, fixed, spacing or {}, _place(plane))
+        for plane in planes
+        for outline in trace_outlines(plane.ids)
+    )
+    return _write(Path(path), features, provenance, overwrite=overwrite)
+
+
+def write_geojson_stream(
+    path: str | os.PathLike[str],
+    labels: Any,
+    *,
+    spacing: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+) -> Path:
+    """Write the objects of one plane that does not fit into memory, block by block.
+
+    Parameters
+    ----------
+    path, spacing, provenance, overwrite
+        As in :func:`write_geojson`.
+    labels : array-like of integer
+        (Y, X), zarr or alike; see :func:`~napari_espmedsam.io.label_stream.stream_objects`.
+        Features come in the order in which objects are complete. An object whose box has more than
+        ``MAX_BOX`` px becomes one feature for each block, with the name of the object.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    fixed = _fixed("Object", "detection")
+    features = (
+        _feature(_outline(each), fixed, spacing or {}, {})
+        for each in stream_objects(labels, pixels=True)
+    )
+    return _write(Path(path), features, provenance, overwrite=overwrite)
+
+
+def _outline(each: StreamedObject) -> Outline:
+    """Trace one object, in pixels of the whole plane."""
+    (found,) = trace_outlines(np.asarray(each.pixels, np.uint8))
+    corner = np.array([each.box[1], each.box[0]])
+    polygons = tuple(
+        Polygon(polygon.exterior + corner, tuple(hole + corner for hole in polygon.holes))
+        for polygon in found.polygons
+    )
+    return Outline(each.label, polygons)
+
+
+def _fixed(category: str, object_type: str) -> dict[str, Any]:
+    return {
         "objectType": object_type,
         "classification": {"name": category, "color": list(COLOUR)},
     }
+
+
+def _write(
+    path: Path,
+    features: Iterable[Mapping[str, Any]],
+    provenance: Mapping[str, Any] | None,
+    *,
+    overwrite: bool,
+) -> Path:
     head: dict[str, Any] = {"type": "FeatureCollection"}
     if provenance is not None:
         head[PROVENANCE] = dict(provenance)
@@ -73,17 +141,18 @@ def write_geojson(
         # Feature by feature: all of a slide at once would not fit into memory.
         file.write(json.dumps(head, default=str)[:-1] + ', "features": [')
         separator = "\n"
-        for plane in planes:
-            for outline in trace_outlines(plane.ids):
-                feature = _feature(outline, plane, fixed, spacing or {})
-                file.write(separator + json.dumps(feature, separators=(",", ":")))
-                separator = ",\n"
+        for feature in features:
+            file.write(separator + json.dumps(feature, separators=(",", ":")))
+            separator = ",\n"
         file.write("\n]}\n")
-    return Path(path)
+    return path
 
 
 def _feature(
-    outline: Outline, plane: LabelPlane, fixed: Mapping[str, Any], spacing: Mapping[str, float]
+    outline: Outline,
+    fixed: Mapping[str, Any],
+    spacing: Mapping[str, float],
+    place: Mapping[str, Any],
 ) -> dict[str, Any]:
     measurements: dict[str, float] = {"Label": outline.label, "Area px^2": outline.area}
     if "Y" in spacing and "X" in spacing:
@@ -91,7 +160,7 @@ def _feature(
     properties = {"name": str(outline.label), **fixed, "measurements": measurements}
     return {
         "type": "Feature",
-        "geometry": geometry(outline) | _place(plane),
+        "geometry": geometry(outline) | dict(place),
         "properties": properties,
     }
 

@@ -108,6 +108,8 @@ class ImageFile:
         Holds only the axes for which the file states a size.
     n_series : int
         Images in the file. Only the first one is read.
+    warnings : tuple of str
+        What is wrong with the file although the rest of it can be used; sentences for users.
     """
 
     path: Path
@@ -115,6 +117,7 @@ class ImageFile:
     axes: str
     spacing: Mapping[str, float] = field(default_factory=dict)
     n_series: int = 1
+    warnings: tuple[str, ...] = ()
 
     @property
     def rgb(self) -> bool:

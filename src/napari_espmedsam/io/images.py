@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,10 @@ def _computed(image: LazyImage) -> ImageFile:
         raise InputError(
             f"{image.source} does not fit into memory; save the part that you need as its own file."
         ) from error
-    return ImageFile(image.source, array, image.axes, image.spacing, image.n_series)
+    return ImageFile(image.source, array, image.axes, image.spacing, image.n_series, image.warnings)
 
 
 def _rename(image: ImageFile, axes: str) -> ImageFile:
     (array,), axes = rename(image.path, [image.array], image.axes, axes)
     spacing = {a: v for a, v in image.spacing.items() if a in axes}
-    return ImageFile(image.path, array, axes, spacing, image.n_series)
+    return replace(image, array=array, axes=axes, spacing=spacing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.atomic import atomic_path
 from napari_espmedsam.io.label_planes import LabelPlanes
+from napari_espmedsam.io.label_stream import StreamedObject, stream_objects
 
 Row = dict[str, float | int]
 Columns = dict[str, NDArray[Any]]
@@ -90,7 +91,63 @@ def write_table_csv(
     OutputError
         If the file cannot be written.
     """
-    columns = list(rows[0]) if rows else ["label"]
+    return _write_rows(Path(path), rows, list(rows[0]) if rows else ["label"], overwrite=overwrite)
+
+
+def write_objects_csv_stream(
+    path: str | os.PathLike[str],
+    labels: Any,
+    *,
+    spacing: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+) -> Path:
+    """Write size and place of the objects of one plane that does not fit into memory.
+
+    Parameters
+    ----------
+    path, spacing, provenance, overwrite
+        As in :func:`write_objects_csv`; the columns too.
+    labels : array-like of integer
+        (Y, X), zarr or alike; see :func:`~napari_espmedsam.io.label_stream.stream_objects`. Rows
+        come in the order in which objects are complete.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    sizes = spacing or {}
+    rows = (row | _physical(row, sizes, {}) for row in map(_row, stream_objects(labels)))
+    columns = [*_row(_NOTHING), *_physical(_row(_NOTHING), sizes, {})]
+    return _write_rows(Path(path), rows, columns, overwrite=overwrite)
+
+
+_NOTHING = StreamedObject(0, 0, (0.0, 0.0), (0, 0, 0, 0))
+
+
+def _row(each: StreamedObject) -> Row:
+    top, left, bottom, right = each.box
+    return {
+        "label": each.label,
+        "area_px": each.area,
+        "centroid_y_px": each.centroid[0],
+        "centroid_x_px": each.centroid[1],
+        "bbox_min_y_px": top,
+        "bbox_min_x_px": left,
+        "bbox_max_y_px": bottom,
+        "bbox_max_x_px": right,
+    }
+
+
+def _write_rows(
+    path: Path, rows: Iterable[Row], columns: Sequence[str], *, overwrite: bool
+) -> Path:
     with (
         atomic_path(path, overwrite=overwrite) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -100,7 +157,7 @@ def write_table_csv(
         writer.writerows(
             {k: _shorten(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )
-    return Path(path)
+    return path
 
 
 def write_objects_csv(

@@ -37,7 +37,8 @@ def read_tiff(path: Path, series: int = 0) -> ImageFile:
     ImageFile
         `array` with axes out of ``TZCYXS``; an alpha sample is dropped. Spacing in micrometres
         (T: seconds) from OME or ImageJ metadata; the resolution tag of a plain TIFF is about
-        printing and is ignored.
+        printing and is ignored. Planes that the metadata name and the file lacks are 0, and
+        counted in `warnings`.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def read_tiff(path: Path, series: int = 0) -> ImageFile:
                 kind, shape = axes_kind(chosen), tuple(chosen.shape)
                 steps = spacing(tif, series)
                 array = _pixels(path, chosen, series)
-                n_series = len(tif.series)
+                n_series, notes = len(tif.series), tuple(missing_planes(path, chosen))
         except MemoryError as error:
             raise InputError(
                 f"{path} does not fit into memory; save it uncompressed (it is then read plane by "
@@ -65,7 +66,8 @@ def read_tiff(path: Path, series: int = 0) -> ImageFile:
     if page_errors:
         raise InputError(damaged(path, "pages are missing at its end"))
     array, axes = our_axes(path, array.reshape(shape), kind)
-    return ImageFile(path, array, axes, {k: v for k, v in steps.items() if k in axes}, n_series)
+    steps = {axis: step for axis, step in steps.items() if axis in axes}
+    return ImageFile(path, array, axes, steps, n_series, notes)
 
 
 def choose_series(path: Path, tif: tifffile.TiffFile, series: int) -> tifffile.TiffPageSeries:
@@ -87,6 +89,17 @@ def damaged(path: Path, reason: str) -> str:
         f"{path} is cut short or damaged ({size:,} bytes; {reason.strip() or 'unreadable'}); "
         "copy or export the file again."
     )
+
+
+def missing_planes(path: Path, series: tifffile.TiffPageSeries) -> list[str]:
+    """Say how many planes the metadata promise and the file lacks: tifffile shows them black."""
+    missing = sum(page is None for page in getattr(series, "_pages", ()))
+    if not missing:
+        return []
+    return [
+        f"{path}: {missing} of {len(series)} planes that its metadata name are not in the file; "
+        "they are black (0)."
+    ]
 
 
 @contextmanager

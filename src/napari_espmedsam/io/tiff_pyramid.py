@@ -12,7 +12,7 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.axes import our_axes
 from napari_espmedsam.io.lazy_image import LazyImage
 from napari_espmedsam.io.levels import finish, fitting
-from napari_espmedsam.io.tiff import choose_series, damaged, page_errors_of
+from napari_espmedsam.io.tiff import choose_series, damaged, missing_planes, page_errors_of
 from napari_espmedsam.io.tiff_metadata import axes_kind, channel_names, spacing
 from napari_espmedsam.io.watch import FileWatch, lazy
 
@@ -62,7 +62,7 @@ def _close(tif: tifffile.TiffFile | None) -> None:
 
 def _open(path: Path, tif: tifffile.TiffFile, number: int) -> LazyImage:
     series = choose_series(path, tif, number)
-    kind, warnings = axes_kind(series), _missing_planes(path, series)
+    kind, warnings = axes_kind(series), missing_planes(path, series)
     watch = FileWatch(path, tif.close)
     levels: list[Any] = []
     axes = kind
@@ -96,17 +96,6 @@ def _array(series: tifffile.TiffPageSeries, level: int, watch: FileWatch, axes: 
     import zarr
 
     return lazy(zarr.open_array(series.aszarr(level=level), mode="r"), watch, axes)
-
-
-def _missing_planes(path: Path, series: tifffile.TiffPageSeries) -> list[str]:
-    """Say how many planes the metadata promise and the file lacks: tifffile shows them black."""
-    missing = sum(page is None for page in getattr(series, "_pages", ()))
-    if not missing:
-        return []
-    return [
-        f"{path}: {missing} of {len(series)} planes that its metadata name are not in the file; "
-        "they are shown black."
-    ]
 
 
 def _cut(tif: tifffile.TiffFile, level: tifffile.TiffPageSeries, path: Path) -> str | None:

@@ -99,7 +99,7 @@ class BatchModel(QAbstractTableModel):
             fraction=1.0,
             found=result.found,
             seconds=result.seconds or None,
-            reason=result.reason,
+            reason=result.reason or " ".join(result.warnings),
         )
 
     def stop(self) -> None:

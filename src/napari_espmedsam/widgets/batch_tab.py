@@ -164,7 +164,7 @@ class BatchTab(BatchPanel):
         except EspMedSamError as error:
             self.say(str(error), bad=True)
             return
-        work = BatchWork(job, dry_run=dry_run)
+        work = BatchWork(job, dry_run=dry_run, execute=self.fields.execute())
         self._works[:] = [work]
         self._ended, self._is_released = None, False
         self._activity = ActivityBar("ESP-MedSAM: batch", self.cancel, self)
@@ -303,8 +303,7 @@ def _summary(result: JobResult) -> str:
     parts = [f"{summary(result.results)}."]
     if result.stopped:
         parts.append(f"Stopped: {result.stopped.rstrip('.')}. Run goes on from here.")
-    if result.problem:
-        parts.append(result.problem)
+    parts += [text for text in (result.problem, result.note) if text]
     return " ".join(parts)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from napari_espmedsam.batch.events import JobEvent
 from napari_espmedsam.batch.job import BatchJob
-from napari_espmedsam.batch.run import JobRun
+from napari_espmedsam.batch.local import run_here
+from napari_espmedsam.batch.run import Execute, JobRun
 from napari_espmedsam.batch.standing import look
 from napari_espmedsam.batch.task import FileTask
 from napari_espmedsam.errors import EspMedSamError
@@ -52,10 +53,15 @@ class BatchWork:
         What to do.
     dry_run : bool
         Only look what would be done with each image; nothing is written.
+    execute : callable
+        Does the tasks, as in ``JobRun``.
     """
 
-    def __init__(self, job: BatchJob, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, job: BatchJob, *, dry_run: bool = False, execute: Execute = run_here
+    ) -> None:
         self.job, self.dry_run = job, dry_run
+        self._execute = execute
         self._lock = threading.Lock()  # the run comes to be while others pause or cancel
         self._run: JobRun | None = None
         self._paused = self._cancelled = False
@@ -116,7 +122,7 @@ class BatchWork:
         if self.dry_run:
             yield from self._look()
             return
-        run = JobRun(self.job)
+        run = JobRun(self.job, self._execute)
         with self._lock:
             self._run = run
             if self._paused:

@@ -42,7 +42,7 @@ class Dock(QWidget):
     batch : BatchTab
         Many files.
     memory : Memory
-        Brings the settings of the form back next time.
+        Brings the settings of both forms back next time.
     """
 
     def __init__(self, napari_viewer: Any, *, loader: Loader = load_segmenter) -> None:
@@ -62,7 +62,7 @@ class Dock(QWidget):
         layout.addWidget(self.tabs)
         self.segment.done.connect(self.objects.show_layer)
         self.prompts.tuned.connect(self._on_tuned)
-        self.memory = Memory(self.segment.form)
+        self.memory = Memory(self.segment.form, self.batch.fields)
 
     def event(self, event: QEvent | None) -> bool:
         """Stop everything when the dock that holds the tabs is closed."""

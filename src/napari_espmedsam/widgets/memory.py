@@ -1,4 +1,4 @@
-"""Remembers the settings of a form from one session of napari to the next."""
+"""Remembers the settings of the forms from one session of napari to the next."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer
 
 from napari_espmedsam.errors import EspMedSamError
+from napari_espmedsam.widgets.batch_form import BatchForm
+from napari_espmedsam.widgets.batch_settings import BatchSettings
 from napari_espmedsam.widgets.form import SegmentForm
 from napari_espmedsam.widgets.settings_file import (
     changed_settings,
+    load_batch,
     load_settings,
     save_settings,
     settings_path,
@@ -22,45 +25,50 @@ _PAUSE = 1000  # ms after the last change: a slider that is dragged writes once
 
 
 class Memory(QObject):
-    """Fills a form with the settings of last time, and writes them down when they change.
+    """Fills two forms with the settings of last time, and writes them down when they change.
 
-    Each form is filled once; of two that are open at the same time none follows the other, and
-    the one that was changed last is remembered.
+    Each form is filled once; of two docks that are open at the same time none follows the other,
+    and the one that was changed last is remembered.
 
     Parameters
     ----------
-    form
-        What is filled and watched; the Qt parent, too.
+    form, batch
+        What is filled and watched; the first one is the Qt parent, too.
     """
 
-    def __init__(self, form: SegmentForm) -> None:
+    def __init__(self, form: SegmentForm, batch: BatchForm) -> None:
         super().__init__(form)
-        self._form = form
+        self._form, self._batch = form, batch
         self._path = settings_path()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.save)
         self._restore()
-        self._known = changed_settings(form.settings)
+        self._known = self._now()
         form.changed.connect(self._on_changed)
+        batch.changed.connect(self._on_changed)
 
     def save(self) -> None:
         """Write down what has changed since the last time; harmless where that fails."""
         self._timer.stop()
-        settings = changed_settings(self._form.settings)
-        if self._path is None or settings == self._known:
+        now = self._now()
+        if self._path is None or now == self._known:
             return
-        self._known = settings
+        self._known = now
         try:
-            save_settings(self._path, settings)
+            save_settings(self._path, *now)
         except EspMedSamError as error:
             _log.warning("The settings are not remembered: %s", error)
+
+    def _now(self) -> tuple[dict[str, Any], BatchSettings]:
+        return changed_settings(self._form.settings), self._batch.settings
 
     def _restore(self) -> None:
         if self._path is None:
             return
         try:
             self._form.take(load_settings(self._path))
+            self._batch.take(load_batch(self._path))
         except EspMedSamError as error:
             show_warning(str(error))
 

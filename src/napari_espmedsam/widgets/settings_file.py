@@ -18,6 +18,7 @@ from napari_espmedsam.errors import EspMedSamError, InputError
 from napari_espmedsam.inference.options import OptionInfo, check_value
 from napari_espmedsam.inference.request import request_options
 from napari_espmedsam.io.atomic import atomic_path
+from napari_espmedsam.widgets.batch_settings import BatchSettings
 
 VARIABLE = "NAPARI_ESPMEDSAM_SETTINGS"
 """Environment variable that names another file; empty, nothing is remembered."""
@@ -43,7 +44,7 @@ def remembered_options() -> tuple[OptionInfo, ...]:
 
 
 def load_settings(path: Path) -> dict[str, Any]:
-    """Read settings.
+    """Read the settings of a segmentation.
 
     Parameters
     ----------
@@ -61,6 +62,41 @@ def load_settings(path: Path) -> dict[str, Any]:
     InputError
         If the file cannot be read or is damaged.
     """
+    values = _read(path).get("settings", {})
+    if not isinstance(values, dict):
+        raise _damaged(path, "it holds no settings")
+    return {info.name: values[info.name] for info in remembered_options() if _fits(info, values)}
+
+
+def load_batch(path: Path) -> BatchSettings:
+    """Read the fields of the tab "Batch".
+
+    Raises
+    ------
+    InputError
+        As :func:`load_settings`.
+    """
+    return BatchSettings.from_json(_read(path).get("batch"))
+
+
+def save_settings(
+    path: Path, settings: Mapping[str, Any], batch: BatchSettings | None = None
+) -> None:
+    """Write what differs from the defaults, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    content: dict[str, Any] = {"version": _VERSION, "settings": changed_settings(settings)}
+    if batch is not None and batch.changed():
+        content["batch"] = batch.changed()
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         if not path.exists():
             return {}
@@ -70,23 +106,9 @@ def load_settings(path: Path) -> dict[str, Any]:
         raise _damaged(path, str(error)) from error
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise _damaged(path, f"it is not of version {_VERSION}")
-    values = content.get("settings")
-    if not isinstance(values, dict):
+    if "settings" not in content:
         raise _damaged(path, "it holds no settings")
-    return {info.name: values[info.name] for info in remembered_options() if _fits(info, values)}
-
-
-def save_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write what differs from the defaults, whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    content = {"version": _VERSION, "settings": changed_settings(settings)}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return content
 
 
 def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,137 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from napari.components import ViewerModel
 from qtpy.QtCore import QMimeData, QPoint, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 
-from napari_espmedsam.batch import work as batch_work
-from napari_espmedsam.batch.models import release_model
 from napari_espmedsam.batch.record import read_record
-from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
-from napari_espmedsam.model.header import read_header
-from napari_espmedsam.model.registry import create_model
 from napari_espmedsam.studio.record_file import read_record as read_prompts
 from napari_espmedsam.widgets import objects_jobs
 from napari_espmedsam.widgets.batch_tab import BatchTab
-from napari_espmedsam.widgets.form import SegmentForm
-from napari_espmedsam.widgets.prompts_tab import PromptsTab
-
-SHAPE = (64, 96)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the file of a model that runs in milliseconds."""
-    import torch
-
-    torch.manual_seed(0)
-    model = create_model("esp_medsam_test", modalities=("microscopy",))
-    spec = InputSpec(geometry="tiled", size=64, scale=1.0, diameter=20.0)
-    header = CheckpointHeader(
-        name="tiny",
-        architecture="esp_medsam_test",
-        config=model.config.model_dump(mode="json"),
-        modalities=model.modalities,
-        inputs={"microscopy": spec},
-        training={"command": "none, random weights"},
-        licence="CC0-1.0",
-    )
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    return save_checkpoint(path, model, header)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """Return a folder with three images and a broken one."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for number in (1, 2, 10):
-        rng = np.random.default_rng(number)
-        blocks = rng.integers(0, 4000, (SHAPE[0] // 8, SHAPE[1] // 8)).astype(np.uint16)
-        tifffile.imwrite(folder / f"img{number}.tif", np.kron(blocks, np.ones((8, 8), np.uint16)))
-    (folder / "img3.tif").write_bytes((folder / "img1.tif").read_bytes()[:200])
-    return folder
-
 
 OpenTab = Callable[..., BatchTab]
-
-
-@pytest.fixture
-def open_tab(qtbot: Any, checkpoint: Path, images: Path, tmp_path: Path) -> Iterator[OpenTab]:
-    """Return a function that makes the tab on a viewer without a window, filled in."""
-    tabs: list[BatchTab] = []
-
-    def open_() -> BatchTab:
-        viewer = ViewerModel()
-        form = SegmentForm(viewer)
-        form.model.add_file(checkpoint)
-        form.model.set_header(str(checkpoint), read_header(checkpoint))
-        form.take({"threshold": 0.5, "min_size": 4})
-        prompts = PromptsTab(viewer, form.prepare)
-        tab = BatchTab(viewer, form, prompts)
-        tab.parts = SimpleNamespace(viewer=viewer, form=form, prompts=prompts)
-        for widget in (form, prompts, tab):
-            qtbot.addWidget(widget)
-        tab.fields.inputs.add(str(images))
-        tab.fields.results.setText(str(tmp_path / "out"))
-        tabs.append(tab)
-        return tab
-
-    yield open_
-    for tab in tabs:
-        tab.release()
-        tab.parts.prompts.close_session()
-    qtbot.waitUntil(lambda: not _threads(), timeout=30_000)
-    release_model()
-
-
-def _threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name.startswith("espmedsam")]
-
-
-@pytest.fixture
-def click(qtbot: Any) -> Callable[[Any], None]:
-    """Return a function that clicks a button that is on."""
-
-    def press(button: Any) -> None:
-        assert button.isEnabled()
-        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-    return press
-
-
-@pytest.fixture
-def end(qtbot: Any) -> Callable[[BatchTab], None]:
-    """Return a function that waits until a job has ended."""
-    return lambda tab: qtbot.waitUntil(lambda: not tab.is_running, timeout=60_000)
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Let a tile be segmented for each permit only."""
-    permits = threading.Semaphore(0)
-    inner = batch_work.segment_steps
-
-    def steps(*args: Any) -> Any:
-        assert permits.acquire(timeout=30)
-        return (yield from inner(*args))
-
-    monkeypatch.setattr(batch_work, "segment_steps", steps)
-    return permits
-
-
-def _states(tab: BatchTab) -> dict[str, str]:
-    return {row.task.relative: row.state for row in tab.model.rows}
 
 
 def _cell(tab: BatchTab, row: int, column: int, role: Any = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -140,7 +25,12 @@ def _cell(tab: BatchTab, row: int, column: int, role: Any = Qt.ItemDataRole.Disp
 
 
 def test_a_folder_with_a_broken_file(
-    open_tab: OpenTab, click: Any, end: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_tab: OpenTab,
+    click: Any,
+    end: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    states: Any,
 ) -> None:
     tab = open_tab()
     assert "tiny.safetensors, microscopy" in tab.note.text()
@@ -154,8 +44,8 @@ def test_a_folder_with_a_broken_file(
     assert not tab.fields.isEnabled()
     end(tab)
     done = {f"img{n}.tif": "done" for n in (1, 2, 10)}
-    assert _states(tab) == done | {"img3.tif": "failed"}
-    assert list(_states(tab)) == ["img1.tif", "img2.tif", "img3.tif", "img10.tif"]
+    assert states(tab) == done | {"img3.tif": "failed"}
+    assert list(states(tab)) == ["img1.tif", "img2.tif", "img3.tif", "img10.tif"]
     assert "3 done, 1 failed" in tab.status.text()
     assert "object" in _cell(tab, 0, 2)
     assert float(_cell(tab, 0, 3)) > 0
@@ -169,36 +59,40 @@ def test_a_folder_with_a_broken_file(
     click(tab.run_button)
     end(tab)
     finished = dict.fromkeys(done, "finished")
-    assert _states(tab) == finished | {"img3.tif": "failed"}
+    assert states(tab) == finished | {"img3.tif": "failed"}
 
 
-def test_pause_and_cancel(open_tab: OpenTab, click: Any, end: Any, gate: Any, qtbot: Any) -> None:
+def test_pause_and_cancel(
+    open_tab: OpenTab, click: Any, end: Any, gate: Any, qtbot: Any, states: Any
+) -> None:
     tab = open_tab()
     click(tab.run_button)
-    qtbot.waitUntil(lambda: "running" in _states(tab).values(), timeout=30_000)
+    qtbot.waitUntil(lambda: "running" in states(tab).values(), timeout=30_000)
     click(tab.pause_button)
     assert tab.pause_button.text() == "Resume"
     gate.release(10)
     qtbot.wait(300)
-    assert "done" not in _states(tab).values(), "it waits"
+    assert "done" not in states(tab).values(), "it waits"
     click(tab.pause_button)
-    qtbot.waitUntil(lambda: "done" in _states(tab).values(), timeout=30_000)
+    qtbot.waitUntil(lambda: "done" in states(tab).values(), timeout=30_000)
     click(tab.pause_button)
     click(tab.cancel_button)
     end(tab)
-    assert "not done" in _states(tab).values() or "failed" in _states(tab).values()
+    assert "not done" in states(tab).values() or "failed" in states(tab).values()
     assert tab.run_button.isEnabled()
     assert not tab.pause_button.isEnabled()
 
 
-def test_a_paused_job_ends_with_its_tab(open_tab: OpenTab, gate: Any, qtbot: Any) -> None:
+def test_a_paused_job_ends_with_its_tab(
+    open_tab: OpenTab, gate: Any, qtbot: Any, states: Any, no_threads: Any
+) -> None:
     tab = open_tab()
     tab.run()
-    qtbot.waitUntil(lambda: "running" in _states(tab).values(), timeout=30_000)
+    qtbot.waitUntil(lambda: "running" in states(tab).values(), timeout=30_000)
     tab.pause()
     gate.release(10)
     tab.release()
-    qtbot.waitUntil(lambda: not _threads(), timeout=30_000)
+    no_threads()
 
 
 def test_what_is_wrong_is_said(
@@ -244,11 +138,13 @@ def test_the_fields_become_the_job(open_tab: OpenTab) -> None:
     fields.channel.setValue(0)
     fields.axes.setText("cyx")
     fields.pattern.setText("*_dapi.tif")
-    for box in (fields.recursive, fields.overwrite, fields.formats["geojson"]):
+    assert not job.dicom_series
+    for box in (fields.recursive, fields.dicom_series, fields.overwrite, fields.formats["geojson"]):
         box.setChecked(True)
     job = fields.job(form.request_for_files())
     assert (job.request.channel, job.request.axes) == (0, "CYX")
     assert (job.recursive, job.pattern, job.overwrite) == (True, "*_dapi.tif", True)
+    assert job.dicom_series
     assert job.formats == ("tiff", "geojson")
 
 
@@ -262,7 +158,14 @@ def test_two_viewers_share_nothing(open_tab: OpenTab, click: Any, end: Any) -> N
 
 
 def test_a_file_is_corrected_and_stays_so(
-    open_tab: OpenTab, click: Any, end: Any, idle: Any, qtbot: Any, images: Path, tmp_path: Path
+    open_tab: OpenTab,
+    click: Any,
+    end: Any,
+    idle: Any,
+    qtbot: Any,
+    images: Path,
+    tmp_path: Path,
+    states: Any,
 ) -> None:
     tab = open_tab()
     viewer, prompts, out = tab.parts.viewer, tab.parts.prompts, tab.fields.results.text()
@@ -287,7 +190,7 @@ def test_a_file_is_corrected_and_stays_so(
     live = np.array(painted.data)
     assert (live == 200).sum() == 2
     click(tab.write_button)
-    qtbot.waitUntil(lambda: _states(tab)["img2.tif"] == "edited", timeout=60_000)
+    qtbot.waitUntil(lambda: states(tab)["img2.tif"] == "edited", timeout=60_000)
     np.testing.assert_array_equal(tifffile.imread(Path(out, "img2_labels.tif")), live)
     record = read_record(Path(out, "img2.esprun.json"))
     assert record.prompts.name == "img2.espprompts.json"
@@ -296,13 +199,13 @@ def test_a_file_is_corrected_and_stays_so(
     assert changed == {"img2_labels.tif", "img2.esprun.json"}
     click(tab.run_button)
     end(tab)
-    assert _states(tab)["img2.tif"] == "finished"
+    assert states(tab)["img2.tif"] == "finished"
     assert _cell(tab, 1, 4) == "corrected in napari"
     np.testing.assert_array_equal(tifffile.imread(Path(out, "img2_labels.tif")), live)
     tab.parts.form.fields["min_size"].value = 9
     click(tab.run_button)
     end(tab)
-    assert _states(tab)["img2.tif"] == "failed"
+    assert states(tab)["img2.tif"] == "failed"
     assert "corrected by hand" in _cell(tab, 1, 4)
-    assert _states(tab)["img1.tif"] == "done", "made again with other settings"
+    assert states(tab)["img1.tif"] == "done", "made again with other settings"
     np.testing.assert_array_equal(tifffile.imread(Path(out, "img2_labels.tif")), live)

@@ -5,6 +5,7 @@
     python benchmarks/engine.py --architecture med_fastsam
 
 Three forms of one model take turns in one process: the authors' way (``published_forward.py``, for
+``esp_medsam_published``), our plain form, and the form that ``to_inference`` makes of it. Other
 jobs of the machine slow all of them down, so only ratios within a round are compared. Memory is
 the highest resident size during a pass over that before it, which Linux alone can tell.
 """
@@ -26,6 +27,7 @@ import typer
 from published_forward import published_forward
 from torch import Tensor, nn
 
+from napari_espmedsam.model.engine import to_inference
 from napari_espmedsam.model.registry import create_model
 
 Form = Callable[[], tuple[Tensor, Tensor]]  # embedding, mask logits
@@ -89,6 +91,8 @@ def make_forms(architecture: str, images: Tensor) -> dict[str, Form]:
         forms["authors' way"] = published
     plain = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     forms["plain"] = lambda: run(plain, last)
+    engine = to_inference(plain)
+    forms["engine"] = lambda: run(engine, last)
     return forms
 
 

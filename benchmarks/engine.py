@@ -7,18 +7,21 @@
 Three forms of one model take turns in one process: the authors' way (``published_forward.py``, for
 ``esp_medsam_published``), our plain form, and the form that ``to_inference`` makes of it. Other
 jobs of the machine slow all of them down, so only ratios within a round are compared. Memory is
-the highest resident size during a pass over that before it, which Linux alone can tell.
+the highest resident size during the first pass over that before it, in a process of its own, which
+Linux alone can tell.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +50,7 @@ def main(
         torch.set_num_threads(threads)
     with torch.inference_mode():
         forms = make_forms(architecture, torch.rand(1, 3, size, size))
-        memory = {name: extra_memory(form) for name, form in forms.items()}
+        memory = {name: in_own_process(name, architecture, size) for name in forms}
         outputs = {name: form() for name, form in forms.items()}
         seconds = alternate(forms, rounds, time.process_time if cpu_time else time.perf_counter)
     typer.echo(
@@ -127,16 +130,26 @@ def difference(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
 
 
-def extra_memory(form: Form) -> str:
-    """Highest resident size during one pass over that before it, in MB; "" where unknown."""
+def in_own_process(name: str, architecture: str, size: int) -> str:
+    """Extra memory of one form; "" where it cannot be known."""
     if sys.platform != "linux":
         return ""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-    before = _status("VmRSS")
-    form()
-    return f"{(_status('VmHWM') - before) / 1000:.0f}"
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        work = pool.submit(extra_memory, name, architecture, size, torch.get_num_threads())
+        return f"{work.result():.0f}"
+
+
+def extra_memory(name: str, architecture: str, size: int, threads: int) -> float:
+    """Highest resident size during the first pass of a form over that before it, in MB."""
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        form = make_forms(architecture, torch.rand(1, 3, size, size))[name]
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+        before = _status("VmRSS")
+        form()
+        return (_status("VmHWM") - before) / 1000
 
 
 def _status(field: str) -> int:

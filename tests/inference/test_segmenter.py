@@ -313,3 +313,21 @@ def test_cuda_finds_what_the_cpu_finds(make_segmenter: MakeSegmenter, discs: Dra
         segmenter = Segmenter(model, header, device=device)
         logits[device] = segmenter.decode(segmenter.encode(image)).logits
     np.testing.assert_allclose(logits["cuda"], logits["cpu"], atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["esp_medsam_test", "med_fastsam_test"])
+def test_what_happens_to_the_model_afterwards_has_no_effect(
+    name: str, make_segmenter: MakeSegmenter, discs: Draw
+) -> None:
+    from napari_espmedsam.model.registry import create_model
+
+    model = create_model(name, modalities=("microscopy",)).train()
+    first, second = make_segmenter(model), make_segmenter(model)
+    image = discs((70, 110), [(30, 30)])
+    expected = first.decode(first.encode(image)).logits
+    assert model.training
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(second.decode(second.encode(image)).logits, expected)
+    assert expected.std() > 0

@@ -133,10 +133,11 @@ def _preview(job: BatchJob) -> int:
 
 @contextmanager
 def _stopped_by_signals(run: JobRun) -> Iterator[None]:
-    """Let Ctrl-C and a cluster's end of time stop the run after a tile; Ctrl-C again, at once."""
+    """Let Ctrl-C and a cluster's end of time stop the run after a tile; the second one, at once."""
 
     def stop(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         run.cancel()
 
     before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from napari_espmedsam.errors import DeviceError, InputError
 from napari_espmedsam.inference.tiling import GRID
 from napari_espmedsam.model.coarse_prompt import luma
+from napari_espmedsam.model.engine import to_inference
 from napari_espmedsam.model.output import Features
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class ModelRunner:
     Parameters
     ----------
     model : nn.Module
-        Moved to the device and into evaluation mode.
+        Of ESP-MedSAM and Med-FastSAM the inference form is used, a copy; any other is itself moved
+        to the device and into evaluation mode.
     device : str
         Device as torch calls it.
     precision : {"auto", "float32", "bfloat16"}
@@ -44,7 +46,7 @@ class ModelRunner:
             raise InputError(f"precision is {precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
         self.precision = "float32" if precision == "auto" else precision
         self.device = device
-        moved = model.to(device=device)
+        moved = to_inference(model).to(device=device)
         moved = moved.to(memory_format=torch.channels_last)
         # Any: extract and decode_features are no methods of nn.Module
         self._model = cast(Any, moved.eval())

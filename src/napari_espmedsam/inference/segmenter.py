@@ -45,7 +45,9 @@ class Segmenter:
     Parameters
     ----------
     model : nn.Module
-        A model of ``napari_espmedsam.model``. It is moved to the device and into evaluation mode.
+        A model of ``napari_espmedsam.model``. Its inference form is used, a copy, so what is done
+        to the model afterwards has no effect. Any other with the same interface is itself moved to
+        the device and into evaluation mode.
     header : CheckpointHeader
         Its description: modalities, input geometry and normalisation.
     sha256 : str

@@ -27,6 +27,9 @@ from vispy.app.backends._qt import CanvasBackendDesktop
 
 SEED = int(os.environ.get("WALK_SEED", 0))
 LIMIT = 0.2  # s
+# Other programs on the processor slow its caches down: of all that is measured, this share may take
+# up to twice the limit.
+SPARE = 0.005
 # s of napari's own for each change of what is shown: without a window it draws nothing, with one
 # it makes visuals and controls, and collects garbage for each removal.
 PER_CHANGE = {False: 0.1, True: 1.5}
@@ -58,6 +61,8 @@ class Clock:
     def __init__(self, window: bool) -> None:
         self.per_change = PER_CHANGE[window]
         self.slow: list[tuple[str, float]] = []
+        self.hung: list[tuple[str, float]] = []
+        self.measured = 0
         self.drawn = 0.0
         self.last = 0.0
         self.changes = self.changes_before = 0  # of what is in the window
@@ -73,8 +78,10 @@ class Clock:
         self.last = time.thread_time() - start - (self.drawn - drawn)
         changes, self.changes = self.changes, 0
         # What has come a moment ago is drawn for the first time now.
-        if self.last > LIMIT + self.per_change * (changes + self.changes_before):
-            self.slow.append((what, self.last))
+        ours = self.last - self.per_change * (changes + self.changes_before)
+        if ours > LIMIT:
+            (self.hung if ours > 2 * LIMIT else self.slow).append((what, self.last))
+        self.measured += 1
         self.changes_before = changes
 
 
@@ -172,4 +179,5 @@ def test_anything_in_any_order(
             raise
     assert not raised
     assert not faults(), faults()
-    assert not clock.slow, clock.slow
+    assert not clock.hung, clock.hung
+    assert len(clock.slow) <= SPARE * clock.measured, clock.slow

@@ -59,7 +59,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_plates() -> Names:
-    """Images for the pages about files and folders."""
+    """Leave two images in folders."""
     values = np.random.default_rng(0).integers(0, 4000, (5, 6)).repeat(8, 0).repeat(8, 1)
     for name in ("plates/a.tif", "plates/day 1/b.tif"):
         Path(name).parent.mkdir(exist_ok=True)
@@ -68,11 +68,11 @@ def write_plates() -> Names:
 
 
 def write_slide() -> Names:
-    """Return nothing, but leave a slide: tissue with dark nuclei on white."""
-    slide = np.full((512, 512, 3), 243, np.uint8)
-    slide[128:384, 128:384] = (230, 180, 210)
-    slide[150:360:40, 150:360:40] = (70, 40, 120)
-    tifffile.imwrite("SLIDE.tif", slide, tile=(256, 256), photometric="rgb")
+    """Leave a slide: tissue with dark nuclei on white."""
+    slide = np.full((128, 128, 3), 243, np.uint8)
+    slide[40:88, 40:88] = (230, 180, 210)
+    slide[48:56, 48:56] = slide[70:78, 70:78] = (70, 40, 120)
+    tifffile.imwrite("SLIDE.tif", slide, photometric="rgb")
     return {}
 
 

@@ -1,7 +1,7 @@
 """How long it takes from a stroke on the prompt to changed labels, beside encoding again.
 
     python benchmarks/prompt_latency.py
-    python benchmarks/prompt_latency.py --checkpoint espmedsam-microscopy --strokes 50
+    python benchmarks/prompt_latency.py --checkpoint medfastsam --strokes 50
 
 Random weights do as well as trained ones, as the work is the same. What they say is smoothed then
 and cut so that a quarter of the plane is foreground: the post-processing gets objects to work on.

@@ -3,21 +3,26 @@
 Run it with ``xvfb-run -s "-screen 0 1400x900x24" python docs/make_screenshots.py``.
 
 Opens napari with the sample images, runs the widget as a user would and writes
-``docs/images/segment_stack.png``, ``segment_running.png`` and ``segment_he.png``.
+``docs/images/segment_stack.png``, ``segment_running.png``, ``segment_he.png``, ``objects.png`` and
+``batch.png``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import napari
+import tifffile
 from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
+
+from napari_espmedsam.samples import nuclei_stack
 
 PLUGIN = "napari-espmedsam"
 FOLDER = Path(__file__).parent / "images"
@@ -53,6 +58,43 @@ def open_sample(viewer: Any, key: str) -> None:
     viewer.reset_view()
 
 
+def show_objects(viewer: Any, tabs: Any) -> None:
+    """Take the picture of the tab "Objects" while the prompts of a plane are shown."""
+    tabs.prompts.show_prompts()
+    wait(lambda: tabs.prompts.studio is not None and tabs.prompts.studio.session is not None)
+    session = tabs.prompts.studio.session
+    wait(lambda: session.visible is not None and session.idle)
+    for layer in viewer.layers:
+        layer.visible = layer.name in ("nuclei stack", "nuclei stack - espmedsam live")
+    tabs.tabs.setCurrentWidget(tabs.objects)
+    tabs.objects.show_layer(tabs.prompts.studio.layers.labels.layer)
+    wait(lambda: tabs.objects.table is not None and "doubt" in tabs.objects.table.columns)
+    tabs.objects.next_object()
+    save(viewer, "objects.png")
+    tabs.prompts.hide_prompts()
+
+
+def show_batch(viewer: Any, tabs: Any) -> None:
+    """Take the picture of the tab "Batch" after a job with one damaged file."""
+    viewer.layers.clear()
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # the picture shows short paths
+        Path("plates").mkdir()
+        for number, plane in enumerate(nuclei_stack()[4:8]):
+            tifffile.imwrite(f"plates/well_A{number + 1}.tif", plane)
+        Path("plates/well_A5.tif").write_bytes(Path("plates/well_A4.tif").read_bytes()[:999])
+        tabs.tabs.setCurrentWidget(tabs.batch)
+        tabs.batch.fields.inputs.add("plates")
+        tabs.batch.fields.results.setText("results")
+        tabs.batch.run()
+        wait(lambda: not tabs.batch.is_running)
+        tabs.batch.open_file(1)
+        wait(lambda: len(viewer.layers) == 2)
+        save(viewer, "batch.png")
+        os.chdir(here)
+
+
 def main() -> None:
     """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,11 +118,14 @@ def main() -> None:
     wait(lambda: not widget.is_running)
     viewer.dims.set_current_step(0, 6)
     save(viewer, "segment_stack.png")
+    show_objects(viewer, tabs)
+    tabs.tabs.setCurrentWidget(widget)
     open_sample(viewer, "he_field")
     widget.run()
     wait(lambda: not widget.is_running)
     viewer.layers[-1].contour = 2
     save(viewer, "segment_he.png")
+    show_batch(viewer, tabs)
     viewer.close()
 
 

@@ -31,7 +31,7 @@ from napari_espmedsam.inference.run import (
 )
 from napari_espmedsam.inference.self_check import checked_runner
 from napari_espmedsam.inference.tiling import LogitBlender, TileSpec
-from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
+from napari_espmedsam.weights import DEFAULT_CHECKPOINT, check_hash, resolve_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,7 +119,9 @@ class Segmenter:
         """
         from napari_espmedsam.model.checkpoint import load_checkpoint
 
-        loaded = load_checkpoint(resolve_checkpoint(name_or_path))
+        path = resolve_checkpoint(name_or_path)
+        loaded = load_checkpoint(path)
+        check_hash(path, loaded.sha256)
         return cls(loaded.model, loaded.header, loaded.sha256, device=device, precision=precision)
 
     @property

@@ -219,10 +219,8 @@ class SlideStore:
     def _reading(self, chunk: int) -> Iterator[Any]:
         path = self._chunk(chunk)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 yield arrays
-        except OutputError:
-            raise
         except Exception as error:  # a zip archive can be damaged in many ways
             raise OutputError(
                 f"{path} is damaged ({str(error) or type(error).__name__:.100}); remove it and "

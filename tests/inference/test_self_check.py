@@ -91,6 +91,7 @@ def test_a_wrong_device_is_left_for_the_cpu(
 ) -> None:
     segmenter = start(damage, name)
     assert segmenter.device.device == "cpu"
+    assert segmenter.device.distrusted
     assert PretendRunner.started[-1] == "cpu"
     assert segmenter.device.reason.startswith("The CPU, as gpu:0 cannot be trusted")
     assert re.search(says, segmenter.device.reason)

@@ -74,6 +74,8 @@ def slide(
         store.check(resume=resume, overwrite=overwrite)
     opened = open_slide(image, request)
     segmenter = load_model(request)
+    if segmenter.device.distrusted:
+        typer.echo(f"Note: {segmenter.device.reason}", err=True)
     plan = plan_slide(opened, segmenter.header, request, tissue=tissue, intensity=known)
     done = len(store.done()) if resume else 0
     estimate = estimate_slide(opened, segmenter, plan, _existing(target), done)

@@ -71,7 +71,7 @@ def checked_runner(
         f"The CPU, as {choice.device} cannot be trusted with this model: {wrong}. A newer PyTorch "
         "or driver may mend it."
     )
-    return DeviceChoice(cpu, reason), ModelRunner(model, cpu, precision)
+    return DeviceChoice(cpu, reason, distrusted=True), ModelRunner(model, cpu, precision)
 
 
 def fixed_tile() -> Floats:

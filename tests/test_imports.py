@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,20 @@ def test_running_a_model_loads_no_triton() -> None:
     )
     assert "torch" in loaded
     assert loaded.isdisjoint({"triton", "torchvision", "timm"})
+
+
+NETWORK = {"aiohttp", "ftplib", "http", "httpx", "huggingface_hub", "pooch", "requests", "socket"}
+
+
+def test_no_file_of_the_package_knows_the_network() -> None:
+    """Weights come with the package; the cluster, which users ask for by name, is dask's matter."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            tops = {name.partition(".")[0] for name in names}
+            assert tops.isdisjoint(NETWORK), path
+            assert not {"urllib.request", "torch.hub"} & set(names), path
 
 
 @pytest.mark.parametrize("name", napari_espmedsam.__all__)

@@ -15,6 +15,7 @@ from napari_espmedsam.errors import CheckpointError
 from napari_espmedsam.weights import (
     DEFAULT_CHECKPOINT,
     WeightEntry,
+    check_hash,
     describe_licence,
     list_checkpoints,
     resolve_checkpoint,
@@ -151,3 +152,11 @@ def test_bad_names_say_what_is_wrong_and_what_to_do(asked: str, says: str) -> No
 def test_a_folder_is_refused(small_index: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder"):
         resolve_checkpoint(small_index)
+
+
+@each_entry
+def test_changed_weights_of_the_package_are_refused(entry: WeightEntry, tmp_path: Path) -> None:
+    check_hash(entry.path, entry.sha256)
+    check_hash(tmp_path / "own.safetensors", "0" * 64)
+    with pytest.raises(CheckpointError, match=f"'{entry.name}'.*changed.*{entry.sha256}.*Install"):
+        check_hash(entry.path, "0" * 64)

@@ -25,6 +25,7 @@ from napari_espmedsam.inference.intensity import measure_intensity
 from napari_espmedsam.model.checkpoint import InputSpec
 
 DATA_VARIABLE = "ESPMEDSAM_DATA"
+SPLITS = ("train", "val", "test")
 
 #: Decoded images are kept in memory up to this many bytes per set; the rest is read again.
 CACHE_BYTES = 4 * 2**30
@@ -67,15 +68,25 @@ def splits_of(pack: Path) -> dict[str, list[str]]:
     Raises
     ------
     InputError
-        If the pack has no ``splits.json``.
+        If the pack has no ``splits.json``, or it holds no lists of names.
     """
     index = pack / "splits.json"
     if not index.is_file():
         raise InputError(
             f"There is no {index}. Set {DATA_VARIABLE} to the folder that holds data/{pack.name}."
         )
-    splits: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
-    return {name: splits[name] for name in ("train", "val", "test") if name in splits}
+    try:
+        splits: Any = json.loads(index.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{index} is no JSON ({error!s:.100}). Write it again.") from error
+    known = {name: splits[name] for name in SPLITS if isinstance(splits, dict) and name in splits}
+    if not isinstance(splits, dict) or not all(map(_are_names, known.values())):
+        raise InputError(f"{index} does not give each split a list of names. Write it again.")
+    return known
+
+
+def _are_names(names: object) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def list_samples(pack: Path, split: str, modality: str = "") -> list[Sample]:
@@ -109,12 +120,18 @@ def groups_of(pack: Path, names: Sequence[str]) -> list[str]:
     """
     known: dict[str, str] = {}
     table = pack / "meta.csv"
-    if table.is_file():
-        with table.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                group = next((row[key] for key in ("group", "patient", "case") if key in row), "")
-                if group and "id" in row:
-                    known[row["id"]] = group
+    try:
+        if table.is_file():
+            with table.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    keys = ("group", "patient", "case")
+                    group = next((row[key] for key in keys if key in row), "")
+                    if group and "id" in row:
+                        known[row["id"]] = group
+    except (ValueError, csv.Error) as error:
+        raise InputError(
+            f"{table} is no table in UTF-8 ({error!s:.100}). Save it again."
+        ) from error
     return [f"{pack.name}/{known.get(n) or re.sub(r'_t[0-9]+$', '', n)}" for n in names]
 
 

@@ -193,7 +193,7 @@ class EmbeddingCache:
         """Stored embedding, or None if there is none that can be used."""
         try:
             # A zip archive, whose checksum is verified.
-            with path.open("rb") as file, np.load(file) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 embedding = torch.from_numpy(stored["embedding"]).float()
         except Exception:  # absent, or damaged in any of the ways a zip archive can be
             return None

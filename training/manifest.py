@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from napari_espmedsam.errors import InputError, OutputError
-from training.data import Sample
+from training.data import SPLITS, Sample
 from training.run import whole_file
 
-SPLITS = ("train", "val", "test")
 COLUMNS = ("image", "mask", "modality", "split", "group")
 _OPTIONAL = {"group"}
 _SHOWN = 10

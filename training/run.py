@@ -119,11 +119,25 @@ def save_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
 
 
 def load_state(folder: Path, name: str = STATE) -> dict[str, Any] | None:
-    """Last state saved under ``name``, or None."""
+    """Last state saved under ``name``, or None. No code is run from the file.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or holds other things than tensors and plain values.
+    """
     path = folder / name
     if not path.is_file():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("it holds no dictionary")
+    except Exception as error:  # damage shows in many ways, in the archive and in the pickle
+        raise InputError(
+            f"{path} is damaged, or holds more than tensors and plain values ({error!s:.100}). "
+            "Start the run anew, or restore the file."
+        ) from error
     return state
 
 

@@ -89,6 +89,7 @@ def test_limits_are_allowed_and_what_lies_beyond_is_not(option: Any) -> None:
         ({"modality": 3}, r"modality is 3. Give a text"),
         ({"checkpoint": None}, r"checkpoint is None"),
         ({"diameter": float("inf")}, r"diameter is inf px, outside 1 to"),
+        ({"diameter": 10**400}, r"diameter is far too large: px, outside 1 to"),
         ({"diameter": "12"}, r"diameter is '12'. Give a number"),
     ],
 )

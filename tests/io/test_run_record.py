@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.io.run_record import read_run_files
+from napari_espmedsam.io.run_record import FORMAT, read_run_files
 
 
 def _record(folder: Path, **content: Any) -> Path:
@@ -68,3 +68,12 @@ def test_what_is_no_record(tmp_path: Path, text: str, expected: str) -> None:
 def test_a_record_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_run_files(tmp_path / "a.esprun.json")
+
+
+@pytest.mark.parametrize("name", ["x" * 3000, "a\ud800.tif", "../" * 2000 + "a"])
+def test_names_that_no_file_can_have_are_missing(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.esprun.json"
+    content = {"format": FORMAT, "version": 1, "input": name, "outputs": [name]}
+    path.write_text(json.dumps(content))
+    found = read_run_files(path)
+    assert (found.image, found.outputs, found.missing) == (None, (), (name, name))

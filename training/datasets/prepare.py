@@ -12,12 +12,12 @@ from pathlib import Path
 
 from napari_espmedsam.errors import InputError
 from training.check import Finding, inspect_samples, refuse_damaged
-from training.data import Sample
+from training.data import SPLITS, Sample
 from training.datasets.layout import Dataset, Pair, find_pairs
 from training.datasets.masks import make_mask, read_pixels, readable, write_png
 from training.datasets.splits import make_splits
 from training.datasets.table import DATASETS
-from training.manifest import SPLITS, unique_names, write_manifest
+from training.manifest import unique_names, write_manifest
 
 MANIFEST = "manifest.csv"
 

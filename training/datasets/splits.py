@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from training.check import Finding, leaks_of
-from training.data import Sample
-from training.manifest import SPLITS, assign_splits
+from training.data import SPLITS, Sample
+from training.manifest import assign_splits
 
 #: Share of the owners' training images that becomes val where they name none: 1 : 7, as 10 : 70.
 _VAL = 0.125

@@ -104,7 +104,7 @@ class SlideStore:
         plan = self._run / "plan.json"
         with self._writing():
             if resume and plan.is_file():
-                self._check_same(json.loads(plan.read_text(encoding="utf-8")), record)
+                self._check_same(self._read_plan(plan), record)
                 shutil.rmtree(self.tiles, ignore_errors=True)  # some may be half-written
                 self.tiles.mkdir()
                 return
@@ -137,14 +137,14 @@ class SlideStore:
         """Load what the merge needs of each finished chunk."""
         found = {}
         for chunk in self.done():
-            with np.load(self._chunk(chunk), allow_pickle=False) as arrays:
+            with self._reading(chunk) as arrays:
                 frame = tuple(arrays[side] for side in "tblr")
                 found[chunk] = ChunkRecord(arrays["first"], frame)
         return found
 
     def number(self, chunk: int, core: Window, table: Labels) -> None:
         """Write a chunk with its final numbers into all levels; again if need be."""
-        with np.load(self._chunk(chunk), allow_pickle=False) as arrays:
+        with self._reading(chunk) as arrays:
             labels = np.take(table, arrays["labels"])
         with self._writing():
             for k, level in enumerate(self._levels()):
@@ -202,6 +202,30 @@ class SlideStore:
 
     def _chunk(self, chunk: int) -> Path:
         return self._run / "chunks" / f"{chunk:08d}.npz"
+
+    def _read_plan(self, plan: Path) -> Mapping[str, Any]:
+        try:
+            content = json.loads(plan.read_bytes())
+            if not isinstance(content, dict):
+                raise ValueError("it is no table")
+        except (ValueError, RecursionError) as error:
+            raise OutputError(
+                f"{plan} is damaged ({error!s:.100}), so it cannot be said whether the unfinished "
+                "run fits; pass --overwrite to begin again."
+            ) from error
+        return content
+
+    @contextmanager
+    def _reading(self, chunk: int) -> Iterator[Any]:
+        path = self._chunk(chunk)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                yield arrays
+        except Exception as error:  # a zip archive can be damaged in many ways
+            raise OutputError(
+                f"{path} is damaged ({str(error) or type(error).__name__:.100}); remove it and "
+                "pass --resume, and this part is computed again."
+            ) from error
 
     def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         known = json.loads(json.dumps(new))

@@ -98,6 +98,8 @@ def segment(
     if prompts is not None:
         work = PromptWork(prompts, len(plan), request, given, force=force_prompts)
     segmenter = load_model(work.request)
+    if segmenter.device.distrusted:
+        typer.echo(f"Note: {segmenter.device.reason}", err=True)
     failed = 0
     for path, targets in plan:
         try:

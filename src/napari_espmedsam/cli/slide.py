@@ -92,6 +92,8 @@ def slide(
     for text in opened.warnings:
         typer.echo(f"Warning: {text}", err=True)
     segmenter = load_model(request)
+    if segmenter.device.distrusted:
+        typer.echo(f"Note: {segmenter.device.reason}", err=True)
     plan = plan_slide(opened, segmenter.header, request, tissue=tissue, intensity=known)
     if finished and not dry_run:
         check_result(target, run_record(opened, segmenter, plan))

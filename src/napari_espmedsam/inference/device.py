@@ -19,10 +19,13 @@ class DeviceChoice:
         What torch calls it: "cpu", "mps", "cuda:0".
     reason : str
         One sentence for a status line or a log.
+    distrusted : bool
+        Whether it stands in for a device that computes something else than the CPU.
     """
 
     device: str
     reason: str
+    distrusted: bool = False
 
 
 def choose_device(wish: str = "auto") -> DeviceChoice:

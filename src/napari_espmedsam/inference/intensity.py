@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from napari_espmedsam.model.header import InputSpec
 
 _SAMPLE_PLANES = 16
+_FLOAT32 = (1e-36, 1e37)  # smallest span and largest value that float32 can rescale
+_LARGEST = 1e300  # differences of larger values are beyond float64
 _SAMPLE_PIXELS = 2**22  # of the whole image; a plane of 2048 x 2048 is read in full
 
 
@@ -38,9 +40,12 @@ class IntensityRange:
     def rescale(self, plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Map a plane, (H, W) or (H, W, 3), to float32 in [0, 1]."""
         exact = plane.dtype.itemsize <= 2 or plane.dtype == np.float32
+        span = self.high - self.low
+        exact &= span > _FLOAT32[0] and max(abs(self.low), abs(self.high)) < _FLOAT32[1]
         values: npt.NDArray[Any] = plane.astype(np.float32 if exact else np.float64)
-        np.subtract(values, self.low, out=values)
-        np.divide(values, self.high - self.low, out=values)
+        with np.errstate(over="ignore", under="ignore"):  # it is clipped in the end
+            np.subtract(values, self.low, out=values)
+            np.divide(values, span, out=values)
         return np.asarray(np.clip(values, 0.0, 1.0, out=values), dtype=np.float32)
 
 
@@ -69,11 +74,13 @@ def measure_intensity(stack: PlaneStack, spec: InputSpec) -> IntensityRange:
     Raises
     ------
     InputError
-        If all pixels are equal, or a plane that was read holds NaN or infinite values.
+        If all pixels are equal, or a plane that was read holds NaN, infinite or absurdly large
+        values.
     """
     sample = _sample(stack)
     if bool((sample == sample[0]).all()):
         _check_contrast(stack)
+    _check_size(sample)
     if spec.rescale == "dtype" and stack.array.dtype == np.uint8:
         return IntensityRange(0.0, 255.0)
     if spec.rescale == "dtype" and stack.array.dtype.kind == "f" and _in_unit_range(sample):
@@ -104,6 +111,15 @@ def _check_contrast(stack: PlaneStack) -> None:
         raise InputError(
             f"All pixels of the image are {first.tolist()}: there is no contrast to segment by. "
             "Check the channel and the file."
+        )
+
+
+def _check_size(sample: npt.NDArray[np.float64]) -> None:
+    largest = max(float(sample.max()), -float(sample.min()))
+    if largest > _LARGEST:
+        raise InputError(
+            f"The image holds values of {largest:.3g}; the limit is {_LARGEST:g}. Divide it by a "
+            "number, or check the file."
         )
 
 

@@ -7,6 +7,7 @@ tests the values, so that no form can allow what the library refuses.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -182,12 +183,16 @@ def _has_kind(kind: Kind, value: Any) -> bool:
 
 
 def _check_range(info: OptionInfo, value: float) -> None:
-    low = -float("inf") if info.minimum is None else info.minimum
-    high = float("inf") if info.maximum is None else info.maximum
+    low = -sys.float_info.max if info.minimum is None else info.minimum
+    high = sys.float_info.max if info.maximum is None else info.maximum
     if low <= value <= high:
         return
     unit = f" {info.unit}" if info.unit else ""
+    try:
+        shown = f"{value:g}"
+    except OverflowError:  # no float holds 10**400
+        shown = "far too large:"
     raise InputError(
-        f"{info.name} is {value:g}{unit}, outside {low:g} to {high:g}{unit}. "
+        f"{info.name} is {shown}{unit}, outside {low:g} to {high:g}{unit}. "
         "Give a value in that range."
     )

@@ -29,9 +29,9 @@ from napari_espmedsam.inference.run import (
     run_planes,
     segment_tile,
 )
-from napari_espmedsam.inference.runner import ModelRunner
+from napari_espmedsam.inference.self_check import checked_runner
 from napari_espmedsam.inference.tiling import LogitBlender, TileSpec
-from napari_espmedsam.weights import DEFAULT_CHECKPOINT, resolve_checkpoint
+from napari_espmedsam.weights import DEFAULT_CHECKPOINT, check_hash, resolve_checkpoint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +65,8 @@ class Segmenter:
     sha256 : str
         As given.
     device : DeviceChoice
-        The device that is used, and why.
+        The device that is used, and why: the CPU where the device that was asked for computes
+        something else than the CPU on a fixed tile.
     precision : str
         "float32" or "bfloat16".
 
@@ -88,8 +89,9 @@ class Segmenter:
     ) -> None:
         self.header = header
         self.sha256 = sha256
-        self.device: DeviceChoice = choose_device(device)
-        self._runner = ModelRunner(model, self.device.device, precision)
+        spec = header.inputs[header.modalities[0]]
+        self.device: DeviceChoice
+        self.device, self._runner = checked_runner(model, choose_device(device), precision, spec)
         self.precision = self._runner.precision
         self._cache = EncodingCache()
 
@@ -119,7 +121,9 @@ class Segmenter:
         """
         from napari_espmedsam.model.checkpoint import load_checkpoint
 
-        loaded = load_checkpoint(resolve_checkpoint(name_or_path))
+        path = resolve_checkpoint(name_or_path)
+        loaded = load_checkpoint(path)
+        check_hash(path, loaded.sha256)
         return cls(loaded.model, loaded.header, loaded.sha256, device=device, precision=precision)
 
     @property

@@ -33,8 +33,10 @@ def our_axes(path: Path, array: Array, axes: str) -> tuple[Array, str]:
     Raises
     ------
     InputError
-        If an axis has no meaning here or stands there twice.
+        If an axis has no meaning here or stands there twice, or there are no pixels.
     """
+    if 0 in array.shape:
+        raise InputError(f"{path} holds no pixels (its shape is {array.shape}); export it again.")
     keep = [a in "YX" or n > 1 for a, n in zip(axes, array.shape, strict=True)]
     array = array[tuple(slice(None) if k else 0 for k in keep)]
     axes = "".join(a for a, k in zip(axes, keep, strict=True) if k)

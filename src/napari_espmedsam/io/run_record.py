@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +72,7 @@ def read_run_files(path: Path) -> RunFiles:
     for each in listed if isinstance(listed, list) else []:
         name = _name(each)
         found = folder / name
-        if name and found.exists():
+        if name and _look(found) is not None:
             outputs.append(found)
         elif name:
             missing.append(name)
@@ -112,6 +114,18 @@ def _find_image(folder: Path, entry: object) -> Path | None:
     size = entry.get("bytes") if isinstance(entry, Mapping) else None
     above = (folder, *folder.parents[:_LOOKED_ABOVE])
     for place in [*(base / name for base in above), folder / Path(name).name]:
-        if place.is_dir() or (place.is_file() and size in (None, place.stat().st_size)):
+        known = _look(place)
+        if known is None:
+            continue
+        is_file = stat.S_ISREG(known.st_mode) and size in (None, known.st_size)
+        if is_file or stat.S_ISDIR(known.st_mode):
             return place
     return None
+
+
+def _look(path: Path) -> os.stat_result | None:
+    """Look at what a record names; None where there is nothing, or no such name can be."""
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # too long, half a letter
+        return None

@@ -13,14 +13,16 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import CheckpointError, InputError, OutputError
+from napari_espmedsam.model.budget import build_within
 from napari_espmedsam.model.header import (
     HEADER_KEY,
     CheckpointHeader,
     InputSpec,
     Triple,
+    count_values,
     read_header,
 )
-from napari_espmedsam.model.registry import Model, build, model_config
+from napari_espmedsam.model.registry import Model, model_config
 
 __all__ = [
     "CheckpointHeader",
@@ -141,13 +143,14 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
     Raises
     ------
     CheckpointError
-        If the file or its header is damaged, or its tensors do not fit its architecture.
+        If the file or its header is damaged, if its tensors do not fit its architecture, or if it
+        describes a model of more weights than it holds.
     """
     path = Path(path)
     header = read_header(path)
     try:
         config = model_config(header.architecture, **header.config)
-        model = build(config)
+        model = build_within(config, count_values(path), path.name)
     except InputError as error:
         raise CheckpointError(
             f"{path.name} describes a model that cannot be built: {error}"

@@ -5,7 +5,7 @@ An unknown key is an error, so that a misspelt setting never falls back to a def
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,24 +20,33 @@ PUBLISHED_MODALITIES = (
 )
 
 
-class FrozenModel(BaseModel):
-    """Base of all configurations: immutable, and strict about unknown keys."""
+# A configuration may come from a file of anybody. The limits lie far above every useful model and
+# keep one that is absurd from being built at all.
+Channels = Annotated[int, Field(ge=1, le=8192)]
+Depth = Annotated[int, Field(ge=0, le=32)]
+Heads = Annotated[int, Field(ge=1, le=128)]
+Window = Annotated[int, Field(ge=1, le=32)]
+Level = Annotated[float, Field(ge=-1e6, le=1e6)]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class FrozenModel(BaseModel):
+    """Base of all configurations: immutable, finite, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TinyViTConfig(FrozenModel):
     """Shape of the TinyViT trunk and SAM neck; the defaults are TinyViT-5M at stride 16."""
 
-    widths: tuple[int, int, int, int] = (64, 128, 160, 320)
-    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
-    heads: tuple[int, int, int, int] = (2, 4, 5, 10)
-    windows: tuple[int, int, int, int] = (7, 7, 14, 7)
-    mlp_ratio: float = Field(default=4.0, gt=0)
+    widths: tuple[Channels, Channels, Channels, Channels] = (64, 128, 160, 320)
+    depths: tuple[Depth, Depth, Depth, Depth] = (2, 2, 6, 2)
+    heads: tuple[Heads, Heads, Heads, Heads] = (2, 4, 5, 10)
+    windows: tuple[Window, Window, Window, Window] = (7, 7, 14, 7)
+    mlp_ratio: float = Field(default=4.0, gt=0, le=16)
     #: 4: two strided 3x3 convolutions (TinyViT). 1: two 1x1 convolutions (LiteMedSAM, 256 px in).
     patch_stride: Literal[4, 1] = 4
     #: Channels of the embedding after the neck.
-    out_channels: int = 256
+    out_channels: Channels = 256
 
     @model_validator(mode="after")
     def _heads_divide_widths(self) -> TinyViTConfig:
@@ -62,25 +71,25 @@ def check_stride(trunk: TinyViTConfig) -> None:
 class DecoderConfig(FrozenModel):
     """Shape of SAM's two-way transformer and of the mask upscaling."""
 
-    depth: int = Field(default=2, ge=1)
-    heads: int = Field(default=8, ge=1)
-    mlp_dim: int = Field(default=2048, ge=1)
+    depth: int = Field(default=2, ge=1, le=32)
+    heads: Heads = 8
+    mlp_dim: int = Field(default=2048, ge=1, le=65536)
     #: The cross attentions work in ``channels / attention_downsample`` dimensions.
-    attention_downsample: int = Field(default=2, ge=1)
+    attention_downsample: int = Field(default=2, ge=1, le=64)
 
 
 class ESPMedSAMConfig(FrozenModel):
     """ESP-MedSAM: semi-parameter sharing encoder, SPPG and QDMD."""
 
-    modalities: tuple[str, ...] = PUBLISHED_MODALITIES
+    modalities: tuple[str, ...] = Field(default=PUBLISHED_MODALITIES, max_length=256)
     trunk: TinyViTConfig = TinyViTConfig()
     decoder: DecoderConfig = DecoderConfig()
     #: eq. 3 has separate key and value tokens; the authors' code uses one tensor for both.
     kv_tokens: Literal["separate", "shared"] = "separate"
-    tokens_per_block: int = Field(default=1, ge=1)
+    tokens_per_block: int = Field(default=1, ge=1, le=1024)
     #: SPPG: number of stride-2 blocks (one grid cell covers 16 * 2**levels pixels), their width.
     prompt_levels: int = Field(default=1, ge=0, le=5)
-    prompt_hidden: int = Field(default=64, ge=1)
+    prompt_hidden: Channels = 64
     #: Feed the probability itself, not its binarised grid, to the dense prompt encoder.
     soft_prompt: bool = False
     #: "isolated": only the wanted query enters the transformer. "joint": all rows attend.
@@ -88,7 +97,7 @@ class ESPMedSAMConfig(FrozenModel):
     #: Row of the query table used by each modality; None: one row per modality, in order.
     query_rows: tuple[int, ...] | None = None
     #: Rows of the query table; None: as many as modalities. The authors' table has 7.
-    query_count: int | None = None
+    query_count: int | None = Field(default=None, ge=1, le=4096)
     #: eq. 8 reads one MLP per modality; the authors' code shares one.
     mask_mlp: Literal["private", "shared"] = "private"
     #: One parameter bag per modality. False (ablation): the aggregator alone serves them all.
@@ -97,7 +106,7 @@ class ESPMedSAMConfig(FrozenModel):
     prompt: Literal["self_patch", "none"] = "self_patch"
     #: Values of the cells that a user switched off and on. A decoder that was trained on
     #: corrections tells them from its own 0 and 1.
-    correction_levels: tuple[float, float] = (0.0, 1.0)
+    correction_levels: tuple[Level, Level] = (0.0, 1.0)
     #: Keep the parameters that the authors' files carry but their forward pass never uses.
     unused_heads: bool = False
 
@@ -126,7 +135,7 @@ class ESPMedSAMConfig(FrozenModel):
 class MedFastSAMConfig(FrozenModel):
     """Med-FastSAM: LKA-encoder, coarse prompt encoder and MSF-decoder."""
 
-    modalities: tuple[str, ...] = ("microscopy",)
+    modalities: tuple[str, ...] = Field(default=("microscopy",), max_length=256)
     trunk: TinyViTConfig = TinyViTConfig()
     decoder: DecoderConfig = DecoderConfig()
     #: Medical branch and expert in every block. False (ablation): plain TinyViT blocks.
@@ -139,15 +148,15 @@ class MedFastSAMConfig(FrozenModel):
     prompt: Literal["otsu", "none"] = "otsu"
     #: Values of the cells that a user switched off and on. A decoder that was trained on
     #: corrections tells them from its own 0 and 1.
-    correction_levels: tuple[float, float] = (0.0, 1.0)
+    correction_levels: tuple[Level, Level] = (0.0, 1.0)
     #: Otsu's 256 grey levels span each image's own range; the authors' code spans [0, 1].
     otsu_levels: Literal["image", "unit"] = "image"
     #: Detail of the image joins the decoder (eq. 12). False (ablation): SAM's own upscaling.
     detail: bool = True
     #: Channels of the patch embeddings at S/4 and S/8.
-    detail_channels: tuple[int, int] = (32, 64)
+    detail_channels: tuple[Channels, Channels] = (32, 64)
     #: Mask tokens and mask MLPs (the authors keep SAM's four); the first one is the answer.
-    mask_tokens: int = Field(default=1, ge=1)
+    mask_tokens: int = Field(default=1, ge=1, le=4096)
     #: SAM's extra IoU token, which takes part in the attention.
     iou_token: bool = False
     #: Keep the parameters that the authors' files carry but their forward pass never uses.

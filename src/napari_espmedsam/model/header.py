@@ -6,11 +6,12 @@ Forms need it as soon as a model is chosen, long before anything is computed.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import safetensors
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 
 from napari_espmedsam.errors import CheckpointError
@@ -19,6 +20,7 @@ from napari_espmedsam.model.config import FrozenModel
 FORMAT_VERSION: Literal[1] = 1
 HEADER_KEY = "napari-espmedsam"
 _MAX_HEADER_BYTES = 4_000_000
+_MAX_TABLE_BYTES = 4 * _MAX_HEADER_BYTES  # ours, escaped, and the names of all tensors
 
 Triple = tuple[float, float, float]
 
@@ -83,7 +85,7 @@ class CheckpointHeader(FrozenModel):
             raise ValueError(
                 f"inputs {sorted(self.inputs)} do not match modalities {self.modalities}"
             )
-        if tuple(self.config.get("modalities", ())) != self.modalities:
+        if self.config.get("modalities") not in (self.modalities, list(self.modalities)):
             raise ValueError(f"config and header disagree on the modalities {self.modalities}")
         wrong = {k: v for k, v in self.thresholds.items() if not 0 < v < 1}
         if wrong or not set(self.thresholds) <= set(self.modalities):
@@ -105,6 +107,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}. Check the path.")
+    check_table_size(path)
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -115,6 +118,35 @@ def read_header(path: str | Path) -> CheckpointHeader:
             "'napari-espmedsam import'."
         ) from error
     return _parse_header(metadata.get(HEADER_KEY), path)
+
+
+def check_table_size(path: Path) -> None:
+    """Refuse a safetensors file whose table of contents is too long, before it is read.
+
+    Raises
+    ------
+    CheckpointError
+        If the first eight bytes announce more than 16 MB.
+    """
+    try:
+        with path.open("rb") as file:
+            announced = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be opened ({error.strerror or error}); check its permissions."
+        ) from error
+    if _MAX_TABLE_BYTES < announced <= path.stat().st_size:  # else it is no safetensors file
+        raise CheckpointError(
+            f"{path.name} has a table of contents of {announced:,} bytes; the limit is "
+            f"{_MAX_TABLE_BYTES:,}. It is no checkpoint of this plugin."
+        )
+
+
+def count_values(path: str | Path) -> int:
+    """Count the values of all tensors of a safetensors file; none is loaded."""
+    with safetensors.safe_open(path, framework="np") as file:
+        names = file.keys()  # no dictionary, it cannot be iterated itself
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
 
 
 def _parse_header(text: str | None, path: Path) -> CheckpointHeader:
@@ -136,5 +168,7 @@ def _parse_header(text: str | None, path: Path) -> CheckpointHeader:
                 f"{FORMAT_VERSION}. Update napari-espmedsam."
             )
         return CheckpointHeader.model_validate(raw)
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise CheckpointError(f"The header of {path.name} is damaged: {error}") from error
+    except (ValueError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
+        raise CheckpointError(
+            f"The header of {path.name} is damaged: {error!s:.500}. Get the file again."
+        ) from error

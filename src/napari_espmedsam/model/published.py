@@ -26,6 +26,8 @@ from napari_espmedsam.model.registry import build, model_config
 #: SAM's pixel mean; the released code divides by it as well, in place of the deviation.
 _PIXEL_MEAN = (123.675, 116.28, 103.53)
 
+_MAX_UNPACKED = 4  # bytes in memory for each byte of a file
+
 _ATTENTION_BLOCKS = {"1": 0, "2": 2, "3": 8}  # first block number of each attention stage
 
 # Applied in order to every key; each pattern is anchored at the start of the key.
@@ -112,6 +114,7 @@ def read_pickled_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"There is no file {path}. Check the path.")
+    _check_unpacked(path)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -120,7 +123,7 @@ def read_pickled_state(path: str | Path) -> dict[str, Tensor]:
             "is no PyTorch checkpoint. Only plain tensors are read (weights_only=True). Ask its "
             "owner for the state_dict alone."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damage shows in many ways, in the archive and in the pickle
         raise CheckpointError(
             f"{path.name} ({path.stat().st_size} bytes) cannot be read as a PyTorch checkpoint; it "
             "may be truncated. Fetch it again."
@@ -133,6 +136,21 @@ def read_pickled_state(path: str | Path) -> dict[str, Tensor]:
             f"{path.name} holds no dictionary of tensors, so it is no state_dict."
         )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that would take far more memory than its file: torch packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(each.file_size for each in archive.infolist())
+    except Exception:  # the old format, or damaged: torch says so
+        return
+    if unpacked > _MAX_UNPACKED * path.stat().st_size:
+        raise CheckpointError(
+            f"{path.name} has {path.stat().st_size:,} bytes and would unpack to {unpacked:,}; more "
+            f"than {_MAX_UNPACKED} times as much is no PyTorch checkpoint. Ask its owner for "
+            "another file."
+        )
 
 
 def published_input() -> InputSpec:

@@ -19,6 +19,7 @@ from napari_espmedsam.model.esp_medsam import ESPMedSAM
 from napari_espmedsam.model.med_fastsam import MedFastSAM
 
 Model = ESPMedSAM | MedFastSAM
+_SHOWN = 10  # problems of a configuration that a message names
 
 _TINY_TRUNK = TinyViTConfig(
     widths=(8, 8, 8, 16),
@@ -96,8 +97,16 @@ def model_config(
     try:
         return type(base).model_validate({**base.model_dump(), **overrides})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_given(e['input'])}"
+            for e in error.errors()[:_SHOWN]
+        )
         raise InputError(f"Model {name!r} cannot be configured like this: {problems}.") from error
+
+
+def _given(value: object) -> str:
+    """Say which value was wrong, unless it is a table or a list."""
+    return f", got {value!r:.40}" if isinstance(value, bool | int | float | str) else ""
 
 
 def build(config: ModelConfig) -> Model:

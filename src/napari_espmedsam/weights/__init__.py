@@ -88,6 +88,29 @@ def resolve_checkpoint(name_or_path: str | Path = DEFAULT_CHECKPOINT) -> Path:
     return entry.path
 
 
+def check_hash(path: Path, sha256: str) -> None:
+    """Refuse bundled weights that are not those that were released; other files pass.
+
+    Parameters
+    ----------
+    path : Path
+        The file that was read.
+    sha256 : str
+        Hash of its content, 64 hexadecimal digits.
+
+    Raises
+    ------
+    CheckpointError
+        If it is one of the package's own files with another content.
+    """
+    for entry in list_checkpoints():
+        if entry.path == path and entry.sha256 and entry.sha256 != sha256:
+            raise CheckpointError(
+                f"The weights {entry.name!r} in {path} were changed or damaged: their sha256 is "
+                f"{sha256}, that of the release {entry.sha256}. Install napari-espmedsam again."
+            )
+
+
 def describe_licence(licence: str) -> str:
     """Name a licence of weights for a list or a form, with what it means for the user.
 

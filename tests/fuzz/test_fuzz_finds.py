@@ -1,0 +1,88 @@
+"""Files and arrays that fuzzing broke something with, each now refused in words."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_espmedsam.errors import EspMedSamError
+from tests.fuzz import readers, seeds
+from tests.fuzz.mutate import join_parts
+
+PLAN = json.dumps({"modality": "microscopy", "shape": [64, 64], "scale": "1/1"}).encode()
+CHUNK = seeds.slide_plans()[0].split(b"\n--8<--\n")[1]
+PACK = b'{"train": ["a"]}'
+
+
+@pytest.mark.parametrize(
+    ("target", "data", "message"),
+    [
+        ("slide_plan", join_parts(PLAN, b""), r"00000000\.npz is damaged"),
+        ("slide_plan", join_parts(PLAN, CHUNK[:-30]), r"00000000\.npz is damaged"),
+        ("slide_plan", join_parts(PLAN, CHUNK.replace(b"t.npy", b"u.npy")), r"is damaged"),
+        ("pack", join_parts(b"\xff", b""), r"splits\.json is no JSON"),
+        ("pack", join_parts(b"[" * 100_000, b""), r"splits\.json is no JSON"),
+        ("pack", join_parts(b"0.5", b""), r"splits\.json does not give each split a list"),
+        ("pack", join_parts(b'{"train": 3}', b""), r"does not give each split a list of names"),
+        ("pack", join_parts(b'{"train": [3]}', b""), r"does not give each split a list of names"),
+        ("pack", join_parts(PACK, b"id,patient\n\x9e,\n"), r"meta\.csv is no table in UTF-8"),
+        ("authors_file", b"PK\x03\x04\x80\x02}.", r"a\.pth"),
+    ],
+)
+def test_a_find_is_refused_in_words(target: str, data: bytes, message: str) -> None:
+    with pytest.raises(EspMedSamError, match=message):
+        getattr(readers, target)(data)
+
+
+@pytest.mark.parametrize("plan", [b"\x85", b"{", b"0.5", b"[" * 100_000])
+def test_a_damaged_plan_says_how_to_begin_again(plan: bytes) -> None:
+    from napari_espmedsam.batch.slide_store import SlideStore
+
+    readers.slide_plan(join_parts(PLAN, CHUNK))  # makes the folder
+    store = SlideStore(readers.folder() / "slide.ome.zarr")
+    (store.partial / ".run" / "plan.json").write_bytes(plan)
+    with pytest.raises(EspMedSamError, match=r"plan\.json is damaged .* --overwrite"):
+        store.begin({}, (64, 64), resume=True)
+
+
+def test_a_number_beyond_every_float_is_left_out_of_the_settings() -> None:
+    from napari_espmedsam.widgets.settings_file import load_settings
+
+    content = '{"version": 1, "settings": {"diameter": 1%s, "threshold": 0.4}}' % ("0" * 400)
+    path = readers.folder() / "settings.json"
+    path.write_text(content)
+    assert load_settings(path) == {"threshold": 0.4}
+
+
+def test_a_state_that_is_no_dictionary_is_refused() -> None:
+    import torch
+
+    from training.run import load_state
+
+    torch.save([torch.zeros(1)], readers.folder() / "state.pt")
+    with pytest.raises(EspMedSamError, match=r"state\.pt is damaged"):
+        load_state(readers.folder())
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    from napari_espmedsam.io.axes import our_axes
+
+    with pytest.raises(EspMedSamError, match=r"holds no pixels \(its shape is \(0, 20, 20\)\)"):
+        our_axes(readers.folder(), np.zeros((0, 20, 20)), "CYX")
+
+
+def test_values_near_the_end_of_floats() -> None:
+    from napari_espmedsam.inference.image import PlaneStack
+    from napari_espmedsam.inference.intensity import measure_intensity
+    from napari_espmedsam.model.header import InputSpec
+
+    spec = InputSpec(geometry="tiled", size=64)
+    plane = (np.linspace(-1, 1, 400).reshape(20, 20) * 3.4e38).astype(np.float32)
+    found = measure_intensity(PlaneStack.from_array(plane), spec).rescale(plane)
+    np.testing.assert_allclose(found[10, 0], 0.5, atol=0.01)
+    with pytest.raises(EspMedSamError, match=r"values of 1e\+301; the limit is 1e\+300"):
+        measure_intensity(
+            PlaneStack.from_array(np.linspace(-1, 1, 400).reshape(20, 20) * 1e301), spec
+        )

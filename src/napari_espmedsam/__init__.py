@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_espmedsam.batch.run import JobRun
     from napari_espmedsam.errors import (
         CheckpointError,
+        ClusterError,
         DeviceError,
         EspMedSamError,
         InputError,
@@ -39,6 +40,7 @@ _HOMES = {
     "batch.run": ("JobRun",),
     "errors": (
         "CheckpointError",
+        "ClusterError",
         "DeviceError",
         "EspMedSamError",
         "InputError",
@@ -60,6 +62,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = [
     "BatchJob",
     "CheckpointError",
+    "ClusterError",
     "DeviceError",
     "EspMedSamError",
     "InputError",

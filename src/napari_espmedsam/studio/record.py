@@ -129,8 +129,9 @@ class PromptRecord:
             Where to compute, and with what.
         """
         name = self.checkpoint if checkpoint is None else checkpoint
-        where = {"checkpoint": name, "device": device, "backend": backend}
-        return SegmentRequest(**self.settings, **where).validate()
+        return SegmentRequest(
+            **self.settings, checkpoint=name, device=device, backend=backend
+        ).validate()
 
     def flat(self, plane: PlaneRecord) -> int:
         """Count a plane over the leading axes, the last of which runs fastest."""

@@ -50,9 +50,11 @@ class GraphEncoder(nn.Module):
         self._graphs: dict[tuple[int, int], Run | None] = {}
 
     def forward(self, images: Tensor, *modality: Tensor) -> Tensor:
-        """Embed (1, 3, H, W) images; see the encoder that this stands for."""
-        index = int(modality[0]) if modality else 0
-        graph = self.graph(index, tuple(images.shape[-2:])) if len(images) == 1 else None
+        """Embed (B, 3, H, W) images as the encoder does; several at once are left to torch."""
+        graph = None
+        if len(images) == 1:
+            index = int(modality[0]) if modality else 0
+            graph = self.graph(index, tuple(images.shape[-2:]))
         if graph is None:
             embedding: Tensor = self.encoder(images, *modality)
             return embedding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
@@ -24,7 +25,9 @@ class OneModality(nn.Module):
         self.trunk, self.groups = encoder, []
         if isinstance(encoder, SemiParameterSharingEncoder):
             self.trunk, self.groups = encoder.trunk, encoder.groups(torch.tensor([bag]))
-        self.bags = nn.ModuleList(bag for group in self.groups for bag in group.bags)
+        self.bags = nn.ModuleList(
+            cast(nn.Module, bag) for group in self.groups for bag in group.bags
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(1, 3, H, W) normalised to (1, C, ceil(H/16), ceil(W/16))."""

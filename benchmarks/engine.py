@@ -72,8 +72,8 @@ def main(
         )
 
 
-def make_forms(architecture: str, images: Tensor) -> dict[str, Form]:
-    """All forms of one model with random weights, each ready to be called."""
+def make_forms(architecture: str, images: Tensor, only: str = "") -> dict[str, Form]:
+    """All forms of one model with random weights, or one of them, each ready to be called."""
     torch.manual_seed(0)
     model = create_model(architecture)
     spread(model)
@@ -99,6 +99,8 @@ def make_forms(architecture: str, images: Tensor) -> dict[str, Form]:
     forms["plain"] = lambda: run(plain, last)
     engine = to_inference(plain)
     forms["engine"] = lambda: run(engine, last)
+    if only in forms:
+        return forms
     for label, backed in backends(plain, last.shape[-1]).items():
         forms[label] = lambda form=backed: run(form, last)  # type: ignore[misc]
     return forms
@@ -161,7 +163,7 @@ def extra_memory(name: str, architecture: str, size: int, threads: int) -> float
     """Highest resident size during the first pass of a form over that before it, in MB."""
     torch.set_num_threads(threads)
     with torch.inference_mode():
-        form = make_forms(architecture, torch.rand(1, 3, size, size))[name]
+        form = make_forms(architecture, torch.rand(1, 3, size, size), name)[name]
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here

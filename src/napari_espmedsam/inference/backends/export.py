@@ -26,7 +26,7 @@ class OneModality(nn.Module):
         if isinstance(encoder, SemiParameterSharingEncoder):
             self.trunk, self.groups = encoder.trunk, encoder.groups(torch.tensor([bag]))
         self.bags = nn.ModuleList(
-            cast(nn.Module, bag) for group in self.groups for bag in group.bags
+            cast(nn.Module, each) for group in self.groups for each in group.bags
         )
 
     def forward(self, images: Tensor) -> Tensor:

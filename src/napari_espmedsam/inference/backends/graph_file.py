@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_espmedsam import __version__
-from napari_espmedsam.io.atomic import atomic_path
 from napari_espmedsam.model.config import ModelConfig
 
 VARIABLE = "NAPARI_ESPMEDSAM_CACHE"
@@ -54,16 +53,18 @@ class GraphFile:
 
         Raises
         ------
-        OutputError
+        OSError
             If the folder cannot be written.
         RuntimeError
             If the encoder cannot be exported.
         """
-        with atomic_path(self.path) as temporary, TemporaryDirectory() as folder:
-            weights = Path(folder) / "encoder.safetensors"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.path.parent) as folder:
+            weights, target = Path(folder) / "encoder.safetensors", Path(folder) / self.path.name
             # Copies: a file cannot hold two tensors that share their memory.
             save_file({name: tensor.clone() for name, tensor in self._state.items()}, weights)
-            self._export(weights, temporary)
+            self._export(weights, target)
+            os.replace(target, self.path)
         _remove_old(self.path.parent)
 
     def _export(self, weights: Path, target: Path) -> None:

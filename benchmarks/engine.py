@@ -4,11 +4,12 @@
     python benchmarks/engine.py --size 512 --rounds 20 --threads 2
     python benchmarks/engine.py --architecture med_fastsam
 
-Three forms of one model take turns in one process: the authors' way (``published_forward.py``, for
-``esp_medsam_published``), our plain form, and the form that ``to_inference`` makes of it. Other
-jobs of the machine slow all of them down, so only ratios within a round are compared. Memory is
-the highest resident size during the first pass over that before it, in a process of its own, which
-Linux alone can tell.
+The forms of one model take turns in one process: the authors' way (``published_forward.py``, for
+``esp_medsam_published``), our plain form, the form that ``to_inference`` makes of it, and the last
+with its encoder computed by each backend that is installed. Other jobs of the machine slow all of
+them down, so only ratios within a round are compared. Memory is the highest resident size during
+the first pass over that before it, in a process of its own, which Linux alone can tell; a backend
+has opened its graph before that.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from published_forward import published_forward
 from torch import Tensor, nn
 
+from napari_espmedsam.inference.backends.choice import choose_backend, lacking
+from napari_espmedsam.inference.backends.encoder import GraphEncoder
 from napari_espmedsam.model.engine import to_inference
 from napari_espmedsam.model.registry import create_model
 
@@ -69,8 +72,8 @@ def main(
         )
 
 
-def make_forms(architecture: str, images: Tensor) -> dict[str, Form]:
-    """All forms of one model with random weights, each ready to be called."""
+def make_forms(architecture: str, images: Tensor, only: str = "") -> dict[str, Form]:
+    """All forms of one model with random weights, or one of them, each ready to be called."""
     torch.manual_seed(0)
     model = create_model(architecture)
     spread(model)
@@ -96,7 +99,24 @@ def make_forms(architecture: str, images: Tensor) -> dict[str, Form]:
     forms["plain"] = lambda: run(plain, last)
     engine = to_inference(plain)
     forms["engine"] = lambda: run(engine, last)
+    if only in forms:
+        return forms
+    for label, backed in backends(plain, last.shape[-1]).items():
+        forms[label] = lambda form=backed: run(form, last)  # type: ignore[misc]
     return forms
+
+
+def backends(model: Any, size: int) -> dict[str, nn.Module]:
+    """Inference forms whose encoder is a graph, ready, by library and version."""
+    found: dict[str, nn.Module] = {}
+    for name in ("onnx", "openvino"):
+        if lacking(name):
+            continue
+        backend, form = choose_backend(name, "cpu", "float32"), to_inference(model)
+        form.encoder = GraphEncoder(form.encoder, form.config, backend, {size})
+        if form.encoder.graph(0, (size, size)) is not None:  # it says why in the log
+            found[backend.label] = form
+    return found
 
 
 def spread(model: nn.Module) -> None:
@@ -143,7 +163,7 @@ def extra_memory(name: str, architecture: str, size: int, threads: int) -> float
     """Highest resident size during the first pass of a form over that before it, in MB."""
     torch.set_num_threads(threads)
     with torch.inference_mode():
-        form = make_forms(architecture, torch.rand(1, 3, size, size))[name]
+        form = make_forms(architecture, torch.rand(1, 3, size, size), name)[name]
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here

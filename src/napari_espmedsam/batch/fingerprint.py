@@ -14,7 +14,7 @@ from napari_espmedsam.io.content import is_dicom_file, is_zarr
 
 # Where the weights lie and what computes are no settings: the weights have a hash of their own, and
 # a job may go on on another machine.
-_ELSEWHERE = ("checkpoint", "device")
+_ELSEWHERE = ("checkpoint", "device", "backend")
 
 
 def hash_path(path: Path) -> str:

@@ -24,7 +24,7 @@ class NeedsModel(Protocol):
         """Hash of the weight file."""
 
 
-_loaded: dict[tuple[str, str, str, str], Segmenter] = {}  # the last one
+_loaded: dict[tuple[str, ...], Segmenter] = {}  # the last one
 
 
 def check_model(request: SegmentRequest) -> None:
@@ -74,7 +74,7 @@ def model_of(task: NeedsModel) -> Segmenter:
         As :func:`load_model`, and if the weights are no longer those that the job was made with.
     """
     request = task.request
-    key = (request.checkpoint, request.device, request.precision, task.weights_sha256)
+    key = (*request.model_options().values(), task.weights_sha256)
     found = _loaded.get(key)
     if found is None:
         found = load_model(request)

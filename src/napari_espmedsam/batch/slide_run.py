@@ -132,6 +132,7 @@ def run_record(slide: Slide, segmenter: Segmenter, plan: SlidePlan) -> dict[str,
         "weights_licence": header.licence,
         "device": segmenter.device.device,
         "precision": segmenter.precision,
+        "backend": segmenter.computed_by(plan.modality, plan.geometry.grid.tile),
         **plan.record(),
     }
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from napari_espmedsam.io.image_file import ImageFile
     from napari_espmedsam.studio.record import PromptRecord
 
-_ELSEWHERE = ("checkpoint", "device")  # where weights lie and what computes is no setting
+_ELSEWHERE = (
+    "checkpoint",
+    "device",
+    "backend",
+)  # where weights lie and what computes is no setting
 
 
 class PromptWork:
@@ -67,7 +71,9 @@ class PromptWork:
             if info.name in given and info.name not in _ELSEWHERE:
                 _check_same(info, getattr(request, info.name), getattr(own, info.name), path)
         checkpoint = request.checkpoint if "checkpoint" in given else find_weights(self._record)
-        self.request = self._record.request(checkpoint=checkpoint, device=request.device)
+        self.request = self._record.request(
+            checkpoint=checkpoint, device=request.device, backend=request.backend
+        )
 
     def __call__(
         self, segmenter: Segmenter, image: ImageFile, progress: Callable[[float], None]

@@ -49,6 +49,7 @@ def make_provenance(
         },
         "device": segmenter.device.device,
         "precision": segmenter.precision,
+        "backend": segmenter.computed_by(plan.modality, geometry.grid.tile),
         "intensity": [intensity.low, intensity.high],
         "axes": stack.axes,
         "channel": stack.channel,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.backends.choice import BACKENDS
 from napari_espmedsam.inference.options import OptionInfo, check, describe, option, same_option
 from napari_espmedsam.inference.postprocess import PostProcess
 from napari_espmedsam.inference.tiling import MAX_TILE, MIN_TILE, TileSpec
@@ -135,6 +136,14 @@ class SegmentRequest:
         choices=("auto", "float32", "bfloat16"),
         advanced=True,
     )
+    backend: str = option(
+        "torch",
+        label="Backend",
+        help="What computes the encoder on a CPU: torch, onnx or openvino (faster; extras of the "
+        "installation), or auto, the fastest that is installed. They differ by rounding.",
+        choices=BACKENDS,
+        advanced=True,
+    )
 
     def validate(self) -> SegmentRequest:
         """Check each value, and the values against each other.
@@ -177,6 +186,7 @@ class SegmentRequest:
             "name_or_path": self.checkpoint,
             "device": self.device,
             "precision": self.precision,
+            "backend": self.backend,
         }
 
     def segment_options(self) -> dict[str, Any]:

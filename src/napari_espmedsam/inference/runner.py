@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,9 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import DeviceError, InputError
+from napari_espmedsam.inference.backends.choice import choose_backend
+from napari_espmedsam.inference.backends.encoder import GraphEncoder
 from napari_espmedsam.inference.tiling import GRID
 from napari_espmedsam.model.coarse_prompt import luma
 from napari_espmedsam.model.engine import to_inference
+from napari_espmedsam.model.esp_medsam import ESPMedSAM
+from napari_espmedsam.model.med_fastsam import MedFastSAM
 from napari_espmedsam.model.output import Features
 
 if TYPE_CHECKING:
@@ -39,15 +43,31 @@ class ModelRunner:
         Device as torch calls it.
     precision : {"auto", "float32", "bfloat16"}
         "auto" is float32.
+    backend : {"torch", "auto", "onnx", "openvino"}
+        What computes the encoder; see :func:`choose_backend`. A model that is neither of the two is
+        always computed by torch.
+    graph_sizes : collection of int
+        Sides of the square tiles that other backends than torch compute, in model px.
     """
 
-    def __init__(self, model: nn.Module, device: str, precision: str = "auto") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str,
+        precision: str = "auto",
+        backend: str = "torch",
+        graph_sizes: Collection[int] = (),
+    ) -> None:
         if precision not in PRECISIONS:
             raise InputError(f"precision is {precision!r}. Choose one of: {', '.join(PRECISIONS)}.")
         self.precision = "float32" if precision == "auto" else precision
         self.device = device
+        chosen = choose_backend(backend, device, self.precision)
         moved = to_inference(model).to(device=device)
         moved = moved.to(memory_format=torch.channels_last)
+        if chosen.name != "torch" and isinstance(moved, ESPMedSAM | MedFastSAM):
+            encoder = GraphEncoder(moved.encoder, moved.config, chosen, graph_sizes)
+            moved.encoder = encoder  # type: ignore[assignment]
         # Any: extract and decode_features are no methods of nn.Module
         self._model = cast(Any, moved.eval())
         self._lock = threading.Lock()
@@ -69,6 +89,21 @@ class ModelRunner:
         config = getattr(self._model, "config", None)
         off, on = getattr(config, "correction_levels", (0.0, 1.0))
         return float(off), float(on)
+
+    def computed_by(self, modality: int, shape: tuple[int, int]) -> str:
+        """Name what computes tiles (h, w) of a modality, once it is ready to.
+
+        Returns
+        -------
+        str
+            "torch", or library and version.
+        """
+        encoder = getattr(self._model, "encoder", None)
+        if not isinstance(encoder, GraphEncoder):
+            return "torch"
+        with self._lock:
+            graph = encoder.graph(modality, shape)
+        return "torch" if graph is None else encoder.backend.label
 
     def extract(self, tile: Floats, modality: int, spec: InputSpec) -> Features:
         """Encode one tile, (h, w) or (h, w, 3) float32 in [0, 1]: the expensive part."""

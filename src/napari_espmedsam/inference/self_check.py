@@ -7,6 +7,7 @@ Some return wrong numbers without an error: MPS has done so for years in one ope
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,13 @@ _verdicts: dict[tuple[str, str], str] = {}  # device, kind of model -> what is w
 
 
 def checked_runner(
-    model: nn.Module, choice: DeviceChoice, precision: str, spec: InputSpec
+    model: nn.Module,
+    choice: DeviceChoice,
+    precision: str,
+    spec: InputSpec,
+    *,
+    backend: str = "torch",
+    graph_sizes: Collection[int] = (),
 ) -> tuple[DeviceChoice, ModelRunner]:
     """Put a model on a device, or on the CPU if the device computes something else there.
 
@@ -44,6 +51,8 @@ def checked_runner(
         See :class:`~napari_espmedsam.inference.runner.ModelRunner`.
     spec : InputSpec
         Normalisation of its first modality.
+    backend, graph_sizes
+        As `precision`.
 
     Returns
     -------
@@ -58,14 +67,14 @@ def checked_runner(
         If the device has no memory for the check.
     """
     if choice.device == "cpu":
-        return choice, ModelRunner(model, "cpu", precision)
+        return choice, ModelRunner(model, "cpu", precision, backend, graph_sizes)
     key = (choice.device, type(model).__name__)
     with _lock:
         if key not in _verdicts:
             _verdicts[key] = _judge(model, choice.device, spec)
         wrong = _verdicts[key]
     if not wrong:
-        return choice, ModelRunner(model, choice.device, precision)
+        return choice, ModelRunner(model, choice.device, precision, backend, graph_sizes)
     cpu = choose_device("cpu").device
     reason = (
         f"The CPU, as {choice.device} cannot be trusted with this model: {wrong}. A newer PyTorch "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_espmedsam.inference.image import PlaneStack
     from napari_espmedsam.inference.segmenter import Segmenter
 
-NOT_SETTINGS = ("checkpoint", "device")
+NOT_SETTINGS = ("checkpoint", "device", "backend")
 """Fields of a request that are no settings: a path and a machine differ from user to user."""
 MAX_BYTES = 2**30
 """Memory that the arrays of one record may take."""
@@ -116,18 +116,22 @@ class PromptRecord:
         """Memory that the canvases of all planes take, in bytes."""
         return sum(plane.nbytes for plane in self.planes)
 
-    def request(self, *, checkpoint: str | None = None, device: str = "auto") -> SegmentRequest:
+    def request(
+        self, *, checkpoint: str | None = None, device: str = "auto", backend: str = "torch"
+    ) -> SegmentRequest:
         """Return the settings as a request.
 
         Parameters
         ----------
         checkpoint : str, optional
             Where the weights are; the record's own name for them when None.
-        device : str
-            Where to compute.
+        device, backend : str
+            Where to compute, and with what.
         """
         name = self.checkpoint if checkpoint is None else checkpoint
-        return SegmentRequest(**self.settings, checkpoint=name, device=device).validate()
+        return SegmentRequest(
+            **self.settings, checkpoint=name, device=device, backend=backend
+        ).validate()
 
     def flat(self, plane: PlaneRecord) -> int:
         """Count a plane over the leading axes, the last of which runs fastest."""

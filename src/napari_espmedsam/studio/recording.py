@@ -97,6 +97,7 @@ class Recorder:
             rgb=stack.rgb,
             planes=now.planes,
             precision=now.precision,
+            backend=now.backend,
         )
 
     def restore(self, record: PromptRecord, settings: SegmentRequest) -> Steps:

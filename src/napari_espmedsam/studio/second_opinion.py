@@ -76,6 +76,7 @@ _SAME = (
     "scale",
     "device",
     "precision",
+    "backend",
 )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_espmedsam.inference.image import PlaneStack
     from napari_espmedsam.model.header import CheckpointHeader
 
-FIXED = ("checkpoint", "device", "precision", "axes", "rgb", "planes")
+FIXED = ("checkpoint", "device", "precision", "backend", "axes", "rgb", "planes")
 """Settings that say which model and which image a session is about."""
 
 

@@ -368,7 +368,8 @@ def _model_key(request: SegmentRequest) -> Hashable:
     """What decides whether the model of the last run can be used again."""
     path = resolve_checkpoint(request.checkpoint)
     found = path.stat()
-    return (path.resolve(), found.st_mtime_ns, found.st_size, request.device, request.precision)
+    how = (request.device, request.precision, request.backend)
+    return (path.resolve(), found.st_mtime_ns, found.st_size, *how)
 
 
 def _without_planes(request: SegmentRequest) -> SegmentRequest:

@@ -13,8 +13,8 @@ RowsToRows = Callable[[Tensor], Tensor]
 
 
 def in_pieces(x: Tensor) -> bool:
-    """Whether to work piece by piece. Caches of processors gain by it, GPUs lose."""
-    return x.device.type == "cpu"
+    """Whether to work piece by piece. Caches of processors gain by it; GPUs and graphs lose."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def in_bands(function: RowsToRows, x: Tensor, stride: int = 1) -> Tensor:

@@ -1,0 +1,78 @@
+"""Which library computes the encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+
+from napari_espmedsam.errors import InputError
+
+BACKENDS = ("torch", "auto", "onnx", "openvino")
+
+# The first one is what computes; the others make the graph. Faster ones first.
+_NEEDS = {
+    "openvino": ("openvino", "onnx", "onnxscript"),
+    "onnx": ("onnxruntime", "onnx", "onnxscript"),
+}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What computes the encoder.
+
+    Attributes
+    ----------
+    name : {"torch", "onnx", "openvino"}
+        As in the settings.
+    label : str
+        Library and version for the provenance, ``"onnxruntime 1.23.0"``; ``"torch"`` for torch,
+        whose version is recorded in any case.
+    """
+
+    name: str = "torch"
+    label: str = "torch"
+
+
+def choose_backend(wish: str, device: str, precision: str) -> Backend:
+    """Choose what computes the encoder.
+
+    Parameters
+    ----------
+    wish : {"torch", "auto", "onnx", "openvino"}
+        "auto" takes OpenVINO where it is installed, then ONNX Runtime, then torch; and torch
+        wherever the others cannot compute.
+    device : str
+        Device as torch calls it; the others compute on "cpu" alone.
+    precision : {"float32", "bfloat16"}
+        The others compute in float32 alone.
+
+    Raises
+    ------
+    InputError
+        If the wish is unknown, not installed, or does not go with device or precision.
+    """
+    if wish not in BACKENDS:
+        raise InputError(f"backend is {wish!r}. Choose one of: {', '.join(BACKENDS)}.")
+    possible = device == "cpu" and precision == "float32"
+    if wish == "auto":
+        wish = next((name for name in _NEEDS if possible and not lacking(name)), "torch")
+    if wish == "torch":
+        return Backend()
+    if not possible:
+        raise InputError(
+            f"The backend {wish!r} computes on the CPU in float32, and the model is to run on "
+            f"{device} in {precision}. Choose device cpu and precision float32, or backend torch."
+        )
+    if missing := lacking(wish):
+        raise InputError(
+            f"The backend {wish!r} needs packages that are not installed: {', '.join(missing)}. "
+            f'Run pip install "napari-espmedsam[{wish}]", or choose backend torch.'
+        )
+    library = _NEEDS[wish][0]
+    return Backend(wish, f"{library} {version(library)}")
+
+
+def lacking(name: str) -> tuple[str, ...]:
+    """Packages that the backend "onnx" or "openvino" needs and that are not installed."""
+    return tuple(package for package in _NEEDS[name] if find_spec(package) is None)

@@ -30,8 +30,8 @@ class PretendRunner(ModelRunner):
     damage: Damage = staticmethod(lambda tensor: tensor)
     started: list[str] = []  # noqa: RUF012
 
-    def __init__(self, model: Any, device: str, precision: str = "auto") -> None:
-        super().__init__(model, "cpu", precision)
+    def __init__(self, model: Any, device: str, *how: Any) -> None:
+        super().__init__(model, "cpu", *how)
         self.started.append(device)
         self.pretended = device
 

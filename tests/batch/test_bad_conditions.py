@@ -198,4 +198,4 @@ def test_weights_without_their_tensors_stop_the_job(
     save_file({}, tmp_path / "hollow.safetensors", metadata=header)
     result = run_job(make_job(settings={"checkpoint": str(tmp_path / "hollow.safetensors")}))
     assert _states(result) == ["failed", "cancelled", "cancelled"]
-    assert "does not fit the model" in result.stopped
+    assert "hollow.safetensors describes a model" in result.stopped

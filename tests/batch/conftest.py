@@ -17,39 +17,19 @@ from napari_espmedsam.batch.run import JobRun
 from napari_espmedsam.inference.request import SegmentRequest
 
 SETTINGS = {"threshold": 0.5, "min_size": 4}
+INPUTS = {"microscopy": {"geometry": "tiled", "size": 64, "scale": 1.0, "diameter": 20.0}}
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, save_tiny: Callable[..., Path]) -> Path:
     """Return the file of a model that runs in milliseconds and knows one modality."""
-    return _save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", seed=0)
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", INPUTS)
 
 
 @pytest.fixture
-def other_checkpoint(tmp_path: Path) -> Path:
+def other_checkpoint(tmp_path: Path, save_tiny: Callable[..., Path]) -> Path:
     """Return the same model with other weights."""
-    return _save_tiny(tmp_path / "other.safetensors", seed=1)
-
-
-def _save_tiny(path: Path, seed: int) -> Path:
-    import torch
-
-    from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
-    from napari_espmedsam.model.registry import create_model
-
-    torch.manual_seed(seed)
-    model = create_model("esp_medsam_test", modalities=("microscopy",))
-    spec = InputSpec(geometry="tiled", size=64, scale=1.0, diameter=20.0)
-    header = CheckpointHeader(
-        name="tiny",
-        architecture="esp_medsam_test",
-        config=model.config.model_dump(mode="json"),
-        modalities=model.modalities,
-        inputs={"microscopy": spec},
-        training={"command": "none, random weights"},
-        licence="CC0-1.0",
-    )
-    return save_checkpoint(path, model, header)
+    return save_tiny(tmp_path / "other.safetensors", INPUTS, seed=1)
 
 
 @pytest.fixture(autouse=True)

@@ -170,26 +170,13 @@ def open_widget(
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def checkpoint(tmp_path: Path, save_tiny: Callable[..., Path]) -> Path:
     """Return the file of a model with random weights that runs in milliseconds."""
-    import torch
-
-    from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
-    from napari_espmedsam.model.registry import create_model
-
-    torch.manual_seed(0)
-    model = create_model("esp_medsam_test", modalities=("microscopy", "dermoscopy"))
-    tiled = InputSpec(geometry="tiled", size=64, diameter=20.0)
-    header = CheckpointHeader(
-        name="tiny",
-        architecture="esp_medsam_test",
-        config=model.config.model_dump(mode="json"),
-        modalities=model.modalities,
-        inputs={"microscopy": tiled, "dermoscopy": InputSpec(geometry="whole", size=64)},
-        training={"command": "none, random weights"},
-        licence="CC0-1.0",
-    )
-    return save_checkpoint(tmp_path / "tiny.safetensors", model, header)
+    inputs = {
+        "microscopy": {"geometry": "tiled", "size": 64, "diameter": 20.0},
+        "dermoscopy": {"geometry": "whole", "size": 64},
+    }
+    return save_tiny(tmp_path / "tiny.safetensors", inputs)
 
 
 @pytest.fixture

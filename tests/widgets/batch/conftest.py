@@ -16,9 +16,7 @@ from qtpy.QtCore import Qt
 
 from napari_espmedsam.batch import work as batch_work
 from napari_espmedsam.batch.models import release_model
-from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
 from napari_espmedsam.model.header import read_header
-from napari_espmedsam.model.registry import create_model
 from napari_espmedsam.widgets.batch_tab import BatchTab
 from napari_espmedsam.widgets.form import SegmentForm
 from napari_espmedsam.widgets.prompts_tab import PromptsTab
@@ -27,24 +25,10 @@ SHAPE = (64, 96)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, save_tiny: Callable[..., Path]) -> Path:
     """Return the file of a model that runs in milliseconds."""
-    import torch
-
-    torch.manual_seed(0)
-    model = create_model("esp_medsam_test", modalities=("microscopy",))
-    spec = InputSpec(geometry="tiled", size=64, scale=1.0, diameter=20.0)
-    header = CheckpointHeader(
-        name="tiny",
-        architecture="esp_medsam_test",
-        config=model.config.model_dump(mode="json"),
-        modalities=model.modalities,
-        inputs={"microscopy": spec},
-        training={"command": "none, random weights"},
-        licence="CC0-1.0",
-    )
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    return save_checkpoint(path, model, header)
+    inputs = {"microscopy": {"geometry": "tiled", "size": 64, "scale": 1.0, "diameter": 20.0}}
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors", inputs)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class ObjectsModel(QAbstractTableModel):
         self._columns: tuple[Column, ...] = ()
         self._order: Integers = np.zeros(0, np.int64)  # row number of each row on the screen
         self._place: Integers = np.zeros(0, np.int64)  # and the other way round
-        self._sorted_by: tuple[str, bool] | None = None
+        self._sorted_by: tuple[str, bool] | None = None  # column, descending
         self._editable = False
 
     @property
@@ -81,11 +81,6 @@ class ObjectsModel(QAbstractTableModel):
         """Return the position of a column; -1 where there is none of that name."""
         names = [column.name for column in self._columns]
         return names.index(name) if name in names else -1
-
-    @property
-    def sorted_by(self) -> tuple[str, bool] | None:
-        """Name of the column that is sorted by and whether it descends."""
-        return self._sorted_by
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by a column; equal values keep the order they were given in, NaN comes last."""

@@ -25,6 +25,7 @@ from napari_espmedsam.inference.prompts import (
 from napari_espmedsam.inference.regions import Labels
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.results import sigmoid
+from napari_espmedsam.inference.split import SplitMemory
 from napari_espmedsam.inference.tiling import LogitBlender
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class LivePlane:
         self._logits: Floats | None = None
         self._probability: Floats | None = None
         self._labels: tuple[PostProcess, Labels] | None = None
+        self._splits = SplitMemory()
         self._proposal: Mask | None = None
         self._values: Floats | None = None
         self._mark(range(n_tiles))
@@ -119,8 +121,9 @@ class LivePlane:
     def nbytes(self) -> int:
         """Memory that it takes, in bytes, the encoding included."""
         labels = None if self._labels is None else self._labels[1]
-        planes = (self._logits, self._probability, labels, self._proposal, self._values)
-        held = (*self._tiles, *self._decoded, *self._wanted, *planes, self._edits)
+        planes = (self._logits, self._probability, labels, self._splits.labels)
+        prompts = (self._proposal, self._values)
+        held = (*self._tiles, *self._decoded, *self._wanted, *planes, *prompts, self._edits)
         own = {id(array): array.nbytes for array in held if array is not None}
         return self._encoding.nbytes + sum(own.values())
 
@@ -266,7 +269,7 @@ class LivePlane:
             post = replace(post, threshold=own)
         probability = self.probability
         if self._labels is None or self._labels[0] != post:
-            self._labels = post, _frozen(to_labels(probability, post))
+            self._labels = post, _frozen(to_labels(probability, post, self._splits))
         return self._labels[1]
 
     @property

@@ -20,7 +20,7 @@ from napari_espmedsam.inference.regions import (
     number_objects,
     region_sizes,
 )
-from napari_espmedsam.inference.split import split_at_necks
+from napari_espmedsam.inference.split import SplitMemory
 
 OUTPUTS = ("mask", "objects", "split")
 DEFAULT_THRESHOLD = 0.5
@@ -92,7 +92,11 @@ class PostProcess:
         check(self)
 
 
-def to_labels(probability: npt.NDArray[np.float32], post: PostProcess | None = None) -> Labels:
+def to_labels(
+    probability: npt.NDArray[np.float32],
+    post: PostProcess | None = None,
+    splits: SplitMemory | None = None,
+) -> Labels:
     """Turn a probability map into labels. The same input always gives the same labels.
 
     Parameters
@@ -102,6 +106,9 @@ def to_labels(probability: npt.NDArray[np.float32], post: PostProcess | None = N
     post : PostProcess, optional
         Settings; the defaults when None. A threshold of None means 0.5 here, where no checkpoint
         is at hand.
+    splits : SplitMemory, optional
+        What was split of the same plane before, which saves time; the labels stay the same. They
+        are kept there, so they may not be changed then.
 
     Returns
     -------
@@ -137,8 +144,8 @@ def to_labels(probability: npt.NDArray[np.float32], post: PostProcess | None = N
     if post.output == "split":
         objects = number_objects(regions, keep).astype(np.int32)
         n = int(np.count_nonzero(keep)) + 1
-        regions, n = split_at_necks(objects, n, post.split_neck, post.min_size)
-        keep = np.arange(n) > 0
+        splits = SplitMemory() if splits is None else splits
+        return splits.split(objects, n, post.split_neck, post.min_size)
     return number_objects(regions, keep)
 
 

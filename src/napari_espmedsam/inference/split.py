@@ -14,12 +14,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_espmedsam.inference.regions import Mask, Regions, find_regions, first_pixels
+from napari_espmedsam.inference.regions import (
+    Labels,
+    Mask,
+    Regions,
+    find_regions,
+    first_pixels,
+    number_objects,
+)
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 _PIXEL = 0.5
 _SMOOTH_SIGMA = 0.5  # px; takes the staircase of the pixel grid out of the distance map
 _EXACT_DISTANCE = 1000.0  # px; up to here the square of a float32 distance is a whole number
+# px. The filter reaches 2 px, perhaps into another object, which is at most 3 px deep there.
+_REACH = 6
+_WORTH_IT = 0.5  # of the plane: where more is to be looked at again, all of it is
 
 Distances = npt.NDArray[np.float64]
 
@@ -46,19 +56,92 @@ def split_at_necks(objects: Regions, n: int, neck: float, min_size: int) -> tupl
     int
         How many numbers there are now.
     """
-    inside = objects > 0
-    if inside.all():
+    if (objects > 0).all():
         return objects, n  # no background to be distant from
-    distance = ndimage.gaussian_filter(_distance_to_background(inside), _SMOOTH_SIGMA) * inside
+    return _cut(_depths(objects > 0), objects, n, neck, min_size)
+
+
+class SplitMemory:
+    """Splits the objects of one plane again and again, as it changes a little each time.
+
+    Only objects near a pixel that has changed are looked at; the others keep their parts. What
+    comes of it is what :func:`split_at_necks` gives, to the bit.
+    """
+
+    def __init__(self) -> None:
+        self._settings: tuple[float, int] | None = None
+        self._labels: Labels | None = None
+
+    @property
+    def labels(self) -> Labels | None:
+        """What was given last."""
+        return self._labels
+
+    def split(self, objects: Regions, n: int, neck: float, min_size: int) -> Labels:
+        """Cut touching objects apart; see :func:`split_at_necks`.
+
+        Returns
+        -------
+        ndarray
+            (H, W) uint32: parts, numbered from 1 in the order of their first pixel. It is kept, so
+            it may not be changed.
+        """
+        found, before = None, self._labels
+        same = self._settings == (neck, min_size)
+        if before is not None and same and before.shape == objects.shape:
+            found = _split_changed(before, objects, neck, min_size)
+        parts, n = found or split_at_necks(objects, n, neck, min_size)
+        self._settings = neck, min_size
+        self._labels = number_objects(parts, np.arange(n) > 0)
+        return self._labels
+
+
+def _split_changed(
+    before: Labels, objects: Regions, neck: float, min_size: int
+) -> tuple[Regions, int] | None:
+    """Split the objects near a change; None where to split all of them takes less."""
+    inside = objects > 0
+    changed = (inside != (before > 0)).view(np.uint8)
+    near = cv2.dilate(changed, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)).view(bool)
+    touched = np.unique(objects[near])
+    boxes = ndimage.find_objects(objects)
+    around = [(k, _widen(boxes[k - 1])) for k in touched.tolist() if k]
+    if sum(objects[box].size for _, box in around) > _WORTH_IT * objects.size:
+        return None
+    parts = np.where(inside, before.view(np.int32), 0)
+    n = int(before.max()) + 1
+    for k, box in around:
+        own = objects[box] == k
+        found, n_found = _cut(_depths(inside[box]), own.astype(np.int32), 2, neck, min_size)
+        parts[box][own] = found[own] + (n - 1)
+        n += n_found - 1
+    return parts, n
+
+
+def _widen(box: tuple[slice, slice]) -> tuple[slice, slice]:
+    """All pixels that the depths of an object in this box depend on."""
+    rows, columns = (slice(max(s.start - _REACH, 0), s.stop + _REACH) for s in box)
+    return rows, columns
+
+
+def _cut(
+    depths: Distances, objects: Regions, n: int, neck: float, min_size: int
+) -> tuple[Regions, int]:
     parts, boxes = objects.copy(), ndimage.find_objects(objects)
-    for k, centres in _with_several_centres(distance, objects, n, min_size):
+    for k, centres in _with_several_centres(depths, objects, n, min_size):
         box = boxes[k - 1]
-        own, depth = objects[box] == k, distance[box]
+        own, depth = objects[box] == k, depths[box]
         seeds, n_seeds = _find_seeds(depth, own, centres - (box[0].start, box[1].start), neck)
         if n_seeds > 1:
             parts[box][own] = _flood(depth, seeds, own)[own] + (n - 1)
             n += n_seeds
     return parts, n
+
+
+def _depths(inside: Mask) -> Distances:
+    """Distance of each pixel to the background, smoothed; 0 in the background."""
+    distance = _distance_to_background(inside)
+    return np.asarray(ndimage.gaussian_filter(distance, _SMOOTH_SIGMA) * inside)
 
 
 def _distance_to_background(inside: Mask) -> Distances:
@@ -81,7 +164,8 @@ def _with_several_centres(
     from skimage.morphology import local_maxima
 
     maxima, n_maxima = find_regions(local_maxima(distance, footprint=_EIGHT), 8)
-    centres = first_pixels(maxima, n_maxima)[1:]
+    # In the order of the image: of centres that are equally high the first one comes first.
+    centres = np.sort(first_pixels(maxima, n_maxima)[1:])
     owner, height = objects.ravel()[centres], distance.ravel()[centres]
     highest = np.full(n, -np.inf)
     np.maximum.at(highest, owner, height)

@@ -22,12 +22,13 @@ from napari_espmedsam.batch.task import FileTask
 from napari_espmedsam.errors import ClusterError, EspMedSamError, InputError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
     from napari_espmedsam.batch.run import Execute
 
 _CONNECT = "15s"
 _REFRESH = 2.0  # s between two looks at how many workers there are
+_RESTART = 60.0  # s in which Dask replaces a worker of this machine that was lost
 _GPU = "GPU"
 
 
@@ -40,6 +41,8 @@ class Cluster:
         The connection.
     gpu : bool
         Whether only workers with the resource ``GPU`` are used, one task for each.
+    local : bool
+        Whether its workers were started here for it: nobody adds any later.
 
     Attributes
     ----------
@@ -49,12 +52,14 @@ class Cluster:
         Of the scheduler.
     """
 
-    def __init__(self, client: Client, *, gpu: bool = False) -> None:
+    def __init__(self, client: Client, *, gpu: bool = False, local: bool = False) -> None:
         self.client = client
+        self._local = local
         self._resources = {_GPU: 1} if gpu else None
         self.address = str(client.scheduler_info(n_workers=0)["address"])
         self._looked = -_REFRESH
         self._n_workers = 0
+        self._alone_since: float | None = None
 
     @property
     def n_workers(self) -> int:
@@ -72,6 +77,10 @@ class Cluster:
             needed = self._resources or {}
             self._n_workers = sum(needed.keys() <= each["resources"].keys() for each in workers)
             self._looked = now
+            if self._n_workers:
+                self._alone_since = None
+            elif self._alone_since is None:
+                self._alone_since = now
         return self._n_workers
 
     def execute(
@@ -158,6 +167,20 @@ class Cluster:
         if self.client.status != "running":
             raise self._gone()
 
+    def check_workers(self) -> None:
+        """Raise a ClusterError if there is no worker, and will be none.
+
+        A scheduler elsewhere may get workers at any time, so it is waited for.
+        """
+        if not self._local or self.n_workers or self._alone_since is None:
+            return
+        if time.monotonic() - self._alone_since >= _RESTART:
+            raise ClusterError(
+                f"all workers on this machine were lost, and none came back within {_RESTART:.0f} "
+                "s; what is finished stays. Start the same job again to go on, with fewer workers "
+                "if memory is short."
+            )
+
     def _gone(self) -> ClusterError:
         return ClusterError(
             f"the scheduler {self.address} is gone; what is finished stays. Start it and its "
@@ -239,25 +262,19 @@ def open_cluster(
             "GPU=1; give its scheduler. Workers that are started here use the device of the job."
         )
     with ExitStack() as stack:
-        yield Cluster(_connect(stack, scheduler, workers), gpu=gpu)
+        yield Cluster(_connect(stack, scheduler, workers), gpu=gpu, local=scheduler is None)
 
 
 def _connect(stack: ExitStack, scheduler: Any, workers: int) -> Client:
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ImportError as error:
         raise ClusterError(
             f"Dask's cluster is not installed ({error}); pip install "
             "'napari-espmedsam[distributed]'."
         ) from error
     if scheduler is None:
-        scheduler = stack.enter_context(
-            # Its limits would pause workers for good: the memory is the model's, not Dask's.
-            LocalCluster(
-                n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None,
-                env=_share_of_cores(workers),
-            )
-        )  # fmt: skip
+        scheduler = stack.enter_context(_start_workers(workers))
     try:
         return stack.enter_context(Client(scheduler, timeout=_CONNECT, set_as_default=False))
     except (OSError, TimeoutError, ValueError) as error:
@@ -265,6 +282,22 @@ def _connect(stack: ExitStack, scheduler: Any, workers: int) -> Client:
             f"no scheduler answers at {scheduler} ({error}); check the address, e.g. "
             "tcp://host:8786, and that `dask scheduler` runs there."
         ) from error
+
+
+def _start_workers(workers: int) -> LocalCluster:
+    from dask import config
+    from distributed import LocalCluster
+
+    # Silent workers are replaced after a while, which helps where a machine has left the network.
+    # Here it would replace all of them when a computer wakes up, some of them for good.
+    with config.set({"distributed.scheduler.worker-ttl": None}):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,  # a limit would pause workers: the memory is the model's, not Dask's
+            dashboard_address=None,
+            env=_share_of_cores(workers),
+        )
 
 
 def _share_of_cores(workers: int) -> dict[str, str]:

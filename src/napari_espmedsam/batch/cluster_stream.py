@@ -77,6 +77,7 @@ class Stream:
                     del self._waiting[future]
                     yield back
                 self._cluster.check()
+                self._cluster.check_workers()
         except ClusterError as error:
             lost = self._waiting.values() or [index for index, _ in islice(self._left, 1)]
             for index in lost:

@@ -92,7 +92,7 @@ class GraphCache:
     """
 
     def __init__(self, capture: Capture | None = None, max_graphs: int = MAX_GRAPHS) -> None:
-        self._capture = self._capture_on_card if capture is None else capture
+        self._capture = capture
         self._max_graphs = max_graphs
         self._graphs: OrderedDict[Hashable, Replay] = OrderedDict()
         self._calls: Counter[Hashable] = Counter()
@@ -142,7 +142,7 @@ class GraphCache:
             self._graphs.popitem(last=False)
         full = False
         try:
-            self._graphs[key] = self._capture(function, inputs)
+            self._graphs[key] = self._captured(function, inputs)
         except RuntimeError as error:
             # What has failed once would fail again, after as much time.
             full, problem = is_out_of_memory(error), str(error).strip().split("\n")[0]
@@ -157,7 +157,9 @@ class GraphCache:
         _log.warning("No CUDA graph, which only costs speed, %s", what)
         return None
 
-    def _capture_on_card(self, function: Function, inputs: Tensors) -> Replay:
+    def _captured(self, function: Function, inputs: Tensors) -> Replay:
+        if self._capture is not None:
+            return self._capture(function, inputs)
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         return CapturedGraph(function, inputs, self._pool)

@@ -28,8 +28,8 @@ def run_planes(
 ) -> Generator[Event, None, None]:
     """Segment the planes of a plan; see ``Segmenter.iter_segment``.
 
-    Features are not kept, so that a run needs the memory of one tile (of two batches on a CUDA card)
-    whatever the image's size.
+    Features are not kept, so that a run needs the memory of one tile, or of two batches on a CUDA
+    card, whatever the image's size.
 
     Parameters
     ----------

@@ -54,9 +54,9 @@ class Segmenter:
         Hash of the weights, for the provenance; "" for a model that comes from no file.
     device : str
         "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision : {"auto", "float32", "bfloat16"}
+    precision : {"auto", "float32", "bfloat16", "float16"}
         "auto" is float32 on every device. bfloat16 is faster and changes a few pixels in a
-        thousand.
+        thousand; float16 is for GPUs that lack it.
     backend : {"torch", "auto", "onnx", "openvino"}
         What computes the encoder of tiles of the trained size. The others are for the CPU in
         float32 and agree with torch to 1e-4; "auto" takes the fastest that is installed.
@@ -69,9 +69,9 @@ class Segmenter:
         As given.
     device : DeviceChoice
         The device that is used, and why: the CPU where the device that was asked for computes
-        something else than the CPU on a fixed tile.
+        something else than the CPU on a fixed tile. Its ``note`` is in the provenance.
     precision : str
-        "float32" or "bfloat16".
+        "float32", "bfloat16" or "float16".
 
     Raises
     ------

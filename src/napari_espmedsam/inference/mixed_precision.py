@@ -42,12 +42,12 @@ def check_half(precision: str, device: str) -> None:
             )
 
 
-def halve_weights(model: nn.Module, dtype: torch.dtype) -> None:
+def halve_weights(encoder: nn.Module, dtype: torch.dtype) -> None:
     """Convert, in place, the weights that autocast would convert in every pass, to the same values.
 
-    From then on the model is of use under autocast alone. Norms, queries and biases of attention
-    stay as they are.
+    From then on the encoder is of use under autocast alone. What autocast leaves in float32 stays
+    so. (Decoders are small, and read some weights in other ways than by calling their layer.)
     """
-    for part in model.modules():
+    for part in encoder.modules():
         if isinstance(part, _CAST):
             part.to(dtype)

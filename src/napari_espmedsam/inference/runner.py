@@ -221,7 +221,7 @@ class ModelRunner:
     def _compute_with(self, model: nn.Module) -> Computation:
         if self.device.startswith("cuda") and isinstance(model, ESPMedSAM | MedFastSAM):
             if self._half is not None:
-                halve_weights(model, self._half)
+                halve_weights(model.encoder, self._half)
             return GraphedComputation(model)
         return PlainComputation(model, self.device)
 

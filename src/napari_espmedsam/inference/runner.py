@@ -270,6 +270,9 @@ class ModelRunner:
 
     def _to_batch(self, tile: Floats) -> Tensor:
         """(1, 3, h, w); grey is repeated."""
+        if self.device != "cpu":  # which repeats and reorders faster than the processor
+            tensor = torch.from_numpy(np.require(tile, requirements=["C", "W"]))
+            return self._as_images(tensor[None].to(self.device))
         colours = tile if tile.ndim == 3 else np.broadcast_to(tile[..., None], (*tile.shape, 3))
         channels_first = np.ascontiguousarray(colours.transpose(2, 0, 1))
         return torch.from_numpy(channels_first)[None].to(self.device)

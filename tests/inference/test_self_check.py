@@ -95,12 +95,15 @@ def test_a_wrong_device_is_left_for_the_cpu(
     assert PretendRunner.started[-1] == "cpu"
     assert segmenter.device.reason.startswith("The CPU, as gpu:0 cannot be trusted")
     assert re.search(says, segmenter.device.reason)
+    record = segmenter.segment(self_check.fixed_tile()).provenance
+    assert (record["device"], record["device_note"]) == ("cpu", segmenter.device.reason)
 
 
 def test_rounding_is_no_mistake(start: Callable[..., Segmenter]) -> None:
     segmenter = start(lambda tensor: tensor * (1 + 1e-3 * torch.randn_like(tensor)))
     assert segmenter.device == DeviceChoice("gpu:0", "a fake")
     assert PretendRunner.started == ["cpu", "gpu:0", "gpu:0"]
+    assert segmenter.segment(self_check.fixed_tile()).provenance["device_note"] == ""
 
 
 def test_a_device_is_compared_once_per_process(start: Callable[..., Segmenter]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -348,3 +349,15 @@ def test_renaming_layers_during_a_run_is_harmless(bare_widget, finish, fake, qtb
     assert [layer.name for layer in viewer.layers] == ["other", "mine"]
     assert (result.data.reshape(4, -1).max(axis=1) > 0).all()
     assert widget.status.text().startswith("Done: 4 planes")
+
+
+def test_why_another_device_was_used_is_said_at_the_end(open_widget, finish, fake) -> None:
+    viewer, widget = open_widget()
+    viewer.add_image(_stack(), name="cells")
+    widget.form.axes.setText("TYX")
+    widget.form.axes.textEdited.emit("TYX")
+    fake.device = SimpleNamespace(device="cpu", reason="As asked for.", note="The CPU, as a test.")
+    widget.run()
+    finish(widget)
+    assert widget.status.text().startswith("Done: 4 planes")
+    assert widget.status.text().endswith("on cpu. The CPU, as a test.")

@@ -74,7 +74,8 @@ class RunRecord(_Part):
     times, machine
         When, how long and where.
     warnings : list of str
-        What is wrong with the image although it could be used.
+        What is wrong with the image although it could be used, and why another device than the one
+        asked for computed it.
     thumbnail : str
         A small picture of the outlines as data URL (JPEG).
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_espmedsam.batch.slide_tiles import TileStore, compute_tile
+from napari_espmedsam.batch.slide_tiles import TileStore, logits_in_order
 from napari_espmedsam.inference.postprocess import to_labels
 from napari_espmedsam.inference.regions import first_pixels, look_up
 from napari_espmedsam.inference.tiling import GRID, LogitBlender
@@ -88,15 +88,11 @@ def segment_chunk(
     part = geometry.around(tiles, rim, window)
     blender = LogitBlender(geometry.grid, geometry.model_window(part))
     shape: tuple[int, ...] = ()
-    for tile in tiles:
-        logits = None if store is None else store.get(tile)
-        if logits is None:
-            logits = compute_tile(slide, segmenter, plan, tile)
-            if store is not None:
-                store.put(tile, logits)
-            yield tile
+    for tile, logits, computed in logits_in_order(slide, segmenter, plan, tiles, store):
         blender.add(tile, logits)
         shape = logits.shape
+        if computed:
+            yield tile
     for tile in geometry.tiles_of(part):
         if not plan.computed[tile]:
             blender.add(tile, np.full(shape, BACKGROUND, np.float32))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_espmedsam.batch.slide_plan import CHUNK
-from napari_espmedsam.batch.slide_tiles import compute_tile
+from napari_espmedsam.batch.slide_tiles import compute_tiles
 from napari_espmedsam.errors import OutputError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _time_tiles(
     seconds = []
     for tile in middle:
         start = time.perf_counter()
-        compute_tile(slide, segmenter, plan, int(tile))
+        next(compute_tiles(slide, segmenter, plan, [int(tile)]))
         seconds.append(time.perf_counter() - start)
     return min(seconds)
 

@@ -115,6 +115,7 @@ def run_slide(
         n_objects = _number(plan, store)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         about = {"input": slide.path.name, "objects": n_objects, "created": created}
+        about["device_note"] = segmenter.device.note  # not part of what a resumed run has to meet
         store.finish(record | about, slide.spacing, overwrite=overwrite)
         return n_objects
 

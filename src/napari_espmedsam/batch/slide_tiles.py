@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,56 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 
-def compute_tile(slide: Slide, segmenter: Segmenter, plan: SlidePlan, tile: int) -> Floats:
-    """Read and segment one tile: the same logits, (h / 4, w / 4), whoever asks for them."""
-    pixels = plan.geometry.tile_pixels(
-        tile, lambda window: plan.intensity.rescale(slide.read(window))
+def compute_tiles(
+    slide: Slide, segmenter: Segmenter, plan: SlidePlan, tiles: Iterable[int]
+) -> Generator[Floats, None, None]:
+    """Read and segment tiles: each has the same logits, (h / 4, w / 4), whoever asks for it.
+
+    Tiles are asked for when they are read, which may be some before their logits come.
+    """
+    pixels = (
+        plan.geometry.tile_pixels(tile, lambda window: plan.intensity.rescale(slide.read(window)))
+        for tile in tiles
     )
-    return segmenter.tile_logits(pixels, plan.modality, plan.request.prompt_threshold)
+    return segmenter.iter_logits(pixels, plan.modality, plan.request.prompt_threshold)
+
+
+def logits_in_order(
+    slide: Slide,
+    segmenter: Segmenter,
+    plan: SlidePlan,
+    tiles: Iterable[int],
+    store: TileStore | None = None,
+) -> Generator[tuple[int, Floats, bool], None, None]:
+    """Logits of tiles, from the store where they are there, and computed elsewhere.
+
+    Yields
+    ------
+    int
+        Number of the tile, in the order of `tiles`.
+    ndarray
+        Its logits, (h / 4, w / 4) float32.
+    bool
+        Whether it was computed. Then the store has it now.
+    """
+    asked: deque[tuple[int, Floats | None]] = deque()
+
+    def missing() -> Iterator[int]:
+        for tile in tiles:
+            found = None if store is None else store.get(tile)
+            asked.append((tile, found))
+            if found is None:
+                yield tile
+
+    for computed in compute_tiles(slide, segmenter, plan, missing()):
+        while (known := asked[0][1]) is not None:
+            yield asked.popleft()[0], known, False
+        tile, _ = asked.popleft()
+        if store is not None:
+            store.put(tile, computed)
+        yield tile, computed, True
+    for tile, known in asked:
+        yield tile, cast(Floats, known), False  # none is missing after the last one computed
 
 
 class TileStore:

@@ -249,9 +249,14 @@ def _record(
             seconds=round(done.seconds, 3),
         ),
         machine=_machine(),
-        warnings=list(done.image.warnings),
+        warnings=[*done.image.warnings, *_device_notes(done.found)],
         thumbnail=draw_thumbnail(stack, done.found.labels, request.planes),
     )
+
+
+def _device_notes(found: Segmentation) -> list[str]:
+    note = found.provenance.get("device_note", "")
+    return [note] if note else []
 
 
 def _machine() -> dict[str, Any]:

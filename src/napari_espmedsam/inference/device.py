@@ -20,12 +20,18 @@ class DeviceChoice:
     reason : str
         One sentence for a status line or a log.
     distrusted : bool
-        Whether it stands in for a device that computes something else than the CPU.
+        Whether it, or float32 on it, stands in for a device or a precision that computes something
+        else than the CPU.
     """
 
     device: str
     reason: str
     distrusted: bool = False
+
+    @property
+    def note(self) -> str:
+        """What a result has to say of it: the reason where it stands in for another, or ""."""
+        return self.reason if self.distrusted else ""
 
 
 def choose_device(wish: str = "auto") -> DeviceChoice:

@@ -26,7 +26,8 @@ def make_provenance(
     -------
     dict
         Software, model, settings and input; ``created`` is the UTC time in ISO 8601.
-        ``edited_cells`` counts the prompt cells that were set by hand, by plane number.
+        ``device_note`` says why another device or precision than the one asked for was used, or
+        is "". ``edited_cells`` counts the prompt cells that were set by hand, by plane number.
     """
     geometry, stack = plan.geometry, plan.stack
     return {
@@ -48,6 +49,7 @@ def make_provenance(
             str(i): int((plan.edits[i] != UNTOUCHED).sum()) for i in plan.planes if i in plan.edits
         },
         "device": segmenter.device.device,
+        "device_note": segmenter.device.note,
         "precision": segmenter.precision,
         "backend": segmenter.computed_by(plan.modality, geometry.grid.tile),
         "intensity": [intensity.low, intensity.high],

@@ -132,8 +132,8 @@ class SegmentRequest:
         "auto",
         label="Precision",
         help="Arithmetic: float32 is exact, bfloat16 is faster and changes a few pixels in a "
-        "thousand; auto is float32 everywhere.",
-        choices=("auto", "float32", "bfloat16"),
+        "thousand; float16 is for graphics cards without bfloat16; auto is float32 everywhere.",
+        choices=("auto", "float32", "bfloat16", "float16"),
         advanced=True,
     )
     backend: str = option(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,11 @@ from napari_espmedsam.inference.encoding import Encoding
 from napari_espmedsam.inference.intensity import IntensityRange
 from napari_espmedsam.inference.plan import RunPlan
 from napari_espmedsam.inference.postprocess import to_labels
-from napari_espmedsam.inference.prompts import Edits, tile_prompt
+from napari_espmedsam.inference.prompts import Edits
 from napari_espmedsam.inference.results import PlaneResult, TileDone, sigmoid
 from napari_espmedsam.inference.runner import ModelRunner
+from napari_espmedsam.inference.tile_run import Tile, segment_tiles
 from napari_espmedsam.inference.tiling import LogitBlender
-
-if TYPE_CHECKING:
-    from napari_espmedsam.model.header import InputSpec
 
 Event = TileDone | PlaneResult
 Floats = npt.NDArray[np.float32]
@@ -29,7 +28,8 @@ def run_planes(
 ) -> Generator[Event, None, None]:
     """Segment the planes of a plan; see ``Segmenter.iter_segment``.
 
-    Features are not kept, so that a run needs the memory of one tile, whatever the image's size.
+    Features are not kept, so that a run needs the memory of one tile, or of two batches on a CUDA
+    card, whatever the image's size.
 
     Parameters
     ----------
@@ -49,13 +49,14 @@ def run_planes(
     """
     n_planes, n_tiles = len(plan.planes), len(plan.geometry.grid)
     n_objects = 0
+    results = segment_tiles(
+        runner, _tiles(plan, intensity), plan.modality_index, plan.spec, plan.prompt_threshold
+    )
     for position, i in enumerate(plan.planes):
-        pixels = plan.geometry.to_model(intensity.rescale(plan.stack.plane(i)))
         blender = LogitBlender(plan.geometry.grid)
         for tile in range(n_tiles):
-            blender.add(tile, _segment_tile(runner, plan, pixels, tile, plan.edits.get(i)))
+            blender.add(tile, next(results))
             yield TileDone(position, n_planes, tile, n_tiles)
-        del pixels  # a large plane need not be held while its labels are made
         logits = plan.geometry.to_image(blender.result())
         labels = to_labels(sigmoid(logits), plan.post)
         if plan.post.output != "mask":
@@ -63,6 +64,26 @@ def run_planes(
             labels[labels > 0] += np.uint32(n_objects)
             n_objects += count
         yield PlaneResult(position, n_planes, plan.stack.index(i), labels, record)
+
+
+def _tiles(plan: RunPlan, intensity: IntensityRange) -> Iterator[Tile]:
+    """Read and cut the planes of a plan, one after the other."""
+    last = len(plan.geometry.grid) - 1
+    for i in plan.planes:
+        edits = plan.edits.get(i)
+        pixels = plan.geometry.to_model(intensity.rescale(plan.stack.plane(i)))
+        for tile in range(last):
+            yield _cut(plan, pixels, tile, edits)
+        final = [_cut(plan, pixels, last, edits)]
+        if last:
+            final[0] = replace(final[0], pixels=final[0].pixels.copy())
+        del pixels  # a large plane need not be held while its labels are made
+        yield final.pop()
+
+
+def _cut(plan: RunPlan, pixels: Floats, tile: int, edits: Edits | None) -> Tile:
+    mine = None if edits is None else plan.canvas.tile_edits(tile, edits)
+    return Tile(pixels[plan.geometry.grid.slices(tile)], mine)
 
 
 def encode_plane(
@@ -129,31 +150,3 @@ def encode_steps(
         features=tuple(features),
         owner=runner.identity,
     )
-
-
-def _segment_tile(
-    runner: ModelRunner, plan: RunPlan, pixels: Floats, tile: int, edits: Edits | None
-) -> Floats:
-    part = pixels[plan.geometry.grid.slices(tile)]
-    mine = None if edits is None else plan.canvas.tile_edits(tile, edits)
-    return segment_tile(runner, part, plan.modality_index, plan.spec, plan.prompt_threshold, mine)
-
-
-def segment_tile(
-    runner: ModelRunner,
-    part: Floats,
-    modality: int,
-    spec: InputSpec,
-    prompt_threshold: float | None = None,
-    edits: Edits | None = None,
-) -> Floats:
-    """Compute the logits of one tile, (h / 4, w / 4), from its pixels in [0, 1].
-
-    `edits` is the part of the prompt canvas that lies on the tile.
-    """
-    features = runner.extract(part, modality, spec)
-    prompt = None
-    if edits is not None or prompt_threshold is not None:
-        own, values = runner.propose(features, part)
-        prompt = tile_prompt(own, values, edits, prompt_threshold, runner.correction_levels)
-    return runner.decode(features, modality, prompt)

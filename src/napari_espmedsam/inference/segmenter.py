@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,9 @@ from napari_espmedsam.inference.run import (
     encode_plane,
     encode_steps,
     run_planes,
-    segment_tile,
 )
 from napari_espmedsam.inference.self_check import checked_runner
+from napari_espmedsam.inference.tile_run import Tile, segment_tiles
 from napari_espmedsam.inference.tiling import LogitBlender, TileSpec
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT, check_hash, resolve_checkpoint
 
@@ -54,9 +54,9 @@ class Segmenter:
         Hash of the weights, for the provenance; "" for a model that comes from no file.
     device : str
         "auto", "cpu", "cuda", "cuda:1" or "mps".
-    precision : {"auto", "float32", "bfloat16"}
+    precision : {"auto", "float32", "bfloat16", "float16"}
         "auto" is float32 on every device. bfloat16 is faster and changes a few pixels in a
-        thousand.
+        thousand; float16 is for GPUs that lack it.
     backend : {"torch", "auto", "onnx", "openvino"}
         What computes the encoder of tiles of the trained size. The others are for the CPU in
         float32 and agree with torch to 1e-4; "auto" takes the fastest that is installed.
@@ -69,9 +69,9 @@ class Segmenter:
         As given.
     device : DeviceChoice
         The device that is used, and why: the CPU where the device that was asked for computes
-        something else than the CPU on a fixed tile.
+        something else than the CPU on a fixed tile. Its ``note`` is in the provenance.
     precision : str
-        "float32" or "bfloat16".
+        "float32", "bfloat16" or "float16".
 
     Raises
     ------
@@ -354,29 +354,33 @@ class Segmenter:
         modality = self.modalities.index(encoding.modality)
         return self._runner.decode(encoding.features[i], modality, prompt)
 
-    def tile_logits(
+    def iter_logits(
         self,
-        tile: npt.NDArray[np.float32],
+        tiles: Iterable[npt.NDArray[np.float32]],
         modality: str | None = None,
         prompt_threshold: float | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """Segment one tile that the caller has cut, scaled and rescaled; nothing is kept.
+    ) -> Generator[npt.NDArray[np.float32], None, None]:
+        """Segment tiles that the caller has cut, scaled and rescaled; nothing is kept.
+
+        On a CUDA card they are computed in batches, and up to two batches of tiles are asked for
+        before the first logits come.
 
         Parameters
         ----------
-        tile : ndarray
+        tiles : iterable of ndarray
             (h, w) or (h, w, 3) float32 in [0, 1] in model px, sides multiples of 32.
         modality, prompt_threshold
             See :meth:`segment`.
 
-        Returns
-        -------
+        Yields
+        ------
         ndarray
-            Logits on the model's grid: (h / 4, w / 4) float32.
+            Logits of each tile, in order, on the model's grid: (h / 4, w / 4) float32.
         """
         name = resolve_modality(self.header, modality)
         index, spec = self.modalities.index(name), self.header.inputs[name]
-        return segment_tile(self._runner, tile, index, spec, prompt_threshold)
+        given = (Tile(each) for each in tiles)
+        return segment_tiles(self._runner, given, index, spec, prompt_threshold)
 
     def segment(
         self,

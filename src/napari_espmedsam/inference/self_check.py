@@ -16,6 +16,7 @@ from torch import nn
 
 from napari_espmedsam.errors import DeviceError
 from napari_espmedsam.inference.device import DeviceChoice, choose_device
+from napari_espmedsam.inference.mixed_precision import HALVES
 from napari_espmedsam.inference.runner import Floats, ModelRunner
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 SIDE = 96  # px of the fixed tile: three prompt cells, and windows that need padding
 LIMIT = 0.05  # TF32 and other orders of sums differ by 0.001; a wrong result by more than 0.5
+
+HALF_LIMIT = 0.2  # bfloat16 differs by a few hundredths; float16 that overflows by infinity
 
 _lock = threading.Lock()
 _verdicts: dict[tuple[str, str], str] = {}  # device, kind of model -> what is wrong; "" is nothing
@@ -74,13 +77,36 @@ def checked_runner(
             _verdicts[key] = _judge(model, choice.device, spec)
         wrong = _verdicts[key]
     if not wrong:
-        return choice, ModelRunner(model, choice.device, precision, backend, graph_sizes)
+        runner = ModelRunner(model, choice.device, precision, backend, graph_sizes)
+        return _in_float32_if_better(choice, runner, model, spec)
     cpu = choose_device("cpu").device
     reason = (
         f"The CPU, as {choice.device} cannot be trusted with this model: {wrong}. A newer PyTorch "
         "or driver may mend it."
     )
+    if precision == "float16":  # is for GPUs
+        precision = "float32"
     return DeviceChoice(cpu, reason, distrusted=True), ModelRunner(model, cpu, precision)
+
+
+def _in_float32_if_better(
+    choice: DeviceChoice, runner: ModelRunner, model: nn.Module, spec: InputSpec
+) -> tuple[DeviceChoice, ModelRunner]:
+    """Leave a half precision that is more than rounding away from float32 on the same device.
+
+    Whether numbers are too large for float16 depends on the weights, so no verdict is kept.
+    """
+    if runner.precision not in HALVES:
+        return choice, runner
+    exact = ModelRunner(model, choice.device)
+    wrong = _compare(_answer(exact, spec), _answer(runner, spec), HALF_LIMIT, "that of float32")
+    if not wrong:
+        return choice, runner
+    reason = (
+        f"{choice.device} in float32, as {runner.precision} cannot be trusted with these weights: "
+        f"{wrong}."
+    )
+    return DeviceChoice(choice.device, reason, distrusted=True), exact
 
 
 def fixed_tile() -> Floats:
@@ -100,13 +126,19 @@ def _judge(model: nn.Module, device: str, spec: InputSpec) -> str:
         ) from error
     except (RuntimeError, NotImplementedError, TypeError) as error:
         return f"it failed on a fixed tile ({str(error).strip() or type(error).__name__:.100})"
-    differences = [_difference(a, b) for a, b in zip(expected, found, strict=True)]
-    worst = max(differences)
-    if worst <= LIMIT:
+    return _compare(expected, found, LIMIT, "the CPU's")
+
+
+def _compare(
+    expected: tuple[Floats, Floats], found: tuple[Floats, Floats], limit: float, whose: str
+) -> str:
+    """Say how far a result is from another one that is `whose`, if it is too far."""
+    worst = max(_difference(a, b) for a, b in zip(expected, found, strict=True))
+    if worst <= limit:
         return ""
     return (
-        f"on a fixed tile its result differs from the CPU's by {worst:.2g} of the spread; the "
-        f"limit is {LIMIT:g}"
+        f"on a fixed tile its result differs from {whose} by {worst:.2g} of the spread; the "
+        f"limit is {limit:g}"
     )
 
 

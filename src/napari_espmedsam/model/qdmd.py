@@ -60,15 +60,32 @@ class QueryDecoupledDecoder(nn.Module):
         Tensor
             (B, 1, 4h, 4w) logits.
         """
-        batch, _, height, width = embedding.shape
+        batch = len(embedding)
         rows = torch.tensor(self.rows, device=modality.device)[modality]
         tokens = self.queries.expand(batch, -1, -1) if self.joint else self.queries[rows][:, None]
-        queries, image = self.transformer(
-            embedding + dense_prompt, self.position(height, width), tokens
-        )
+        queries, image = self._transform(embedding, dense_prompt, tokens)
         wanted = rows if self.joint else torch.zeros_like(rows)
         query = queries[torch.arange(batch, device=rows.device), wanted]
-        weights = self._mask_weights(query, modality)
+        return self._masks(self._mask_weights(query, modality), image)
+
+    def decode_one(self, embedding: Tensor, dense_prompt: Tensor, modality: int) -> Tensor:
+        """Do the same for images of one modality, whose index no tensor holds."""
+        row = self.rows[modality]
+        table = self.queries if self.joint else self.queries[row : row + 1]
+        tokens = table.expand(len(embedding), -1, -1)
+        queries, image = self._transform(embedding, dense_prompt, tokens)
+        mlp = self.mask_mlps[0 if len(self.mask_mlps) == 1 else modality]
+        return self._masks(mlp(queries[:, row if self.joint else 0]), image)
+
+    def _transform(
+        self, embedding: Tensor, dense_prompt: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        place = self.position(*embedding.shape[-2:])
+        queries, image = self.transformer(embedding + dense_prompt, place, tokens)
+        return queries, image
+
+    def _masks(self, weights: Tensor, image: Tensor) -> Tensor:
+        """(B, C/8) and (B, C, h, w) to (B, 1, 4h, 4w)."""
         return torch.einsum("bc,bchw->bhw", weights, self.upscale(image))[:, None]
 
     def _mask_weights(self, query: Tensor, modality: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class CurrentRun:
             each = ", counted plane by plane," if self.prepared.n_planes > 1 else ""
             done += f", {n} object{'s'[: n != 1]}{each}"
         device = f" on {self.device.device}" if self.device is not None else ""
-        return f"Done: {done} in {seconds:.1f} s{device}."
+        note = getattr(self.device, "note", "")  # why it is not the one that was asked for
+        return f"Done: {done} in {seconds:.1f} s{device}.{f' {note}' if note else ''}"
 
 
 def count_planes(count: int) -> str:

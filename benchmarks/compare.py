@@ -86,8 +86,8 @@ def example(size: int) -> npt.NDArray[np.float32]:
 def heading(size: int, rounds: int, cpu_time: bool) -> str:
     """What was done, in words."""
     return (
-        f"One image of {size} x {size} px, float32, batch 1, {rounds} "
-        f"round{'' if rounds == 1 else 's'} in turns; median (range){' of processor time' if cpu_time else ''}."
+        f"One image of {size} x {size} px, float32, batch 1, {rounds} rounds in turns; "
+        f"median (range) of {'processor ' * cpu_time}time."
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -69,6 +70,7 @@ def _child(name: str, options: list[str]) -> dict[str, Any]:
         capture_output=True,
         text=True,
         timeout=600,
+        env=os.environ | {"NAPARI_ESPMEDSAM_SETTINGS": ""},  # yours are neither read nor written
     )
     lines = done.stdout.splitlines()
     if done.returncode or not lines:

@@ -25,7 +25,15 @@ class _OverBudgetError(Exception):
 class _Undrawn(TorchFunctionMode):
     """Leave out the drawing of first values, which takes as long as reading a file of weights."""
 
-    draws = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_, nn.init.kaiming_uniform_})
+    draws = frozenset(
+        {
+            torch.Tensor.normal_,
+            torch.Tensor.uniform_,
+            nn.init.kaiming_uniform_,
+            nn.init.normal_,
+            nn.init.uniform_,
+        }
+    )
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

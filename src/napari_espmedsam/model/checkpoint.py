@@ -155,9 +155,7 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
         raise CheckpointError(
             f"{path.name} describes a model that cannot be built: {error}"
         ) from error
-    load_strict(
-        model, load_file(path), path.name
-    )  # mapped, not read: pages come as they are copied
+    load_strict(model, load_file(path), path.name)  # a memory map: each tensor is read once
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return LoadedCheckpoint(model.eval().to(torch.float32), header, digest)

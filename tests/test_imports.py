@@ -49,7 +49,18 @@ def test_readers_need_no_torch_and_no_qt() -> None:
     assert loaded.isdisjoint({"torch", "timm", "qtpy", "PyQt6", "napari", "skimage"})
 
 
-@pytest.mark.parametrize("module", ["cli", "widgets.segment"])
+def test_discovery_and_the_question_to_a_reader_load_nothing_heavy() -> None:
+    """What every start of napari does with the plugin, and what dropping a file on it does."""
+    loaded = _loaded_by(
+        "from npe2 import PluginManifest\n"
+        "PluginManifest.from_distribution('napari-espmedsam')\n"
+        "from napari_espmedsam.widgets.image_readers import get_reader\n"
+        "assert get_reader('image.tif') is not None"
+    )
+    assert loaded.isdisjoint({*HEAVY, "dask", "pydicom", "scipy", "tifffile", "zarr"})
+
+
+@pytest.mark.parametrize("module", ["cli", "widgets.dock"])
 def test_forms_open_without_torch(module: str) -> None:
     """A user who only looks at the form or at --help does not wait for torch."""
     assert "torch" not in _loaded_by(f"import napari_espmedsam.{module}")

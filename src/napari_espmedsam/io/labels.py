@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def _metadata(
     return {k: v for k, v in metadata.items() if v is not None}, resolution
 
 
+@lru_cache(maxsize=8)
 def label_colours(n: int = 256, *, hues: tuple[float, float] = (0.0, 1.0)) -> NDArray[np.uint8]:
     """Return a colour table for labels: black, then hues that differ from their neighbours.
 
@@ -172,7 +174,7 @@ def label_colours(n: int = 256, *, hues: tuple[float, float] = (0.0, 1.0)) -> ND
     Returns
     -------
     ndarray of uint8, shape (3, n)
-        Red, green and blue rows, 0..255; column 0 is black.
+        Red, green and blue rows, 0..255; column 0 is black. Read-only.
     """
     golden = 0.61803398875  # steps of the golden ratio spread hues evenly
     colours = [
@@ -185,4 +187,5 @@ def label_colours(n: int = 256, *, hues: tuple[float, float] = (0.0, 1.0)) -> ND
     ]
     table = np.round(np.array(colours).T * 255).astype(np.uint8)
     table[:, 0] = 0
+    table.flags.writeable = False  # kept: a batch draws two pictures with it for each image
     return table

@@ -6,9 +6,12 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from napari_espmedsam.errors import CheckpointError, InputError
 from napari_espmedsam.model.config import ModelConfig
@@ -19,10 +22,34 @@ class _OverBudgetError(Exception):
     """More parameters than allowed."""
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leave out the drawing of first values, which takes as long as reading a file of weights."""
+
+    draws = frozenset(
+        {
+            torch.Tensor.normal_,
+            torch.Tensor.uniform_,
+            nn.init.kaiming_uniform_,
+            nn.init.normal_,
+            nn.init.uniform_,
+        }
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> torch.Tensor:
+        kwargs = kwargs or {}
+        if func in self.draws:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def build_within(config: ModelConfig, limit: int, source: str) -> Model:
     """Build a model of at most `limit` parameters; nothing beyond them is filled.
 
-    A parameter is counted when its module receives it, before its first values are drawn, so the
+    Weights are not drawn: all of them are to be loaded, and hold until then what they hold.
+
+    A parameter is counted when its module receives it, before it gets first values, so the
     memory of one that is too large is asked for but never used.
 
     Parameters
@@ -40,7 +67,7 @@ def build_within(config: ModelConfig, limit: int, source: str) -> Model:
         If the configuration asks for more, or for layers that cannot be.
     """
     try:
-        with _counting(limit):
+        with _counting(limit), _Undrawn():
             return build(config)
     except _OverBudgetError as error:
         raise CheckpointError(

@@ -80,7 +80,7 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str) -> N
             f"{source} does not fit the model. {'; '.join(problems)}. It may belong to another "
             "architecture or be incomplete."
         )
-    model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()}, strict=False)
+    model.load_state_dict(state, strict=False)  # converts one tensor at a time
 
 
 def _plain_state(model: nn.Module, half: bool) -> dict[str, Tensor]:
@@ -155,6 +155,7 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
         raise CheckpointError(
             f"{path.name} describes a model that cannot be built: {error}"
         ) from error
-    load_strict(model, load_file(path), path.name)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    load_strict(model, load_file(path), path.name)  # a memory map: each tensor is read once
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return LoadedCheckpoint(model.eval().to(torch.float32), header, digest)

@@ -11,6 +11,9 @@ from typer.main import get_command
 from napari_espmedsam.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
+OWNER = "napari-espmedsam"
+REPOSITORY = f"https://github.com/{OWNER}/napari-espmedsam"
+ELSEWHERE = (f"{REPOSITORY}/issues", "https://pypi.org/project/napari-espmedsam/")
 WEIGHTS = ROOT / "src" / "napari_espmedsam" / "weights"
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *WEIGHTS.glob("*.md")],
@@ -21,12 +24,38 @@ each_document = pytest.mark.parametrize(
 )
 
 
+PAGES_OF_OURS = f"{REPOSITORY}/blob/main/"
+PICTURES_OF_OURS = f"https://raw.githubusercontent.com/{OWNER}/napari-espmedsam/main/"
+
+
+def links_of(document: Path) -> list[tuple[bool, str]]:
+    """Return the links of a document without their fragments, and which of them are pictures."""
+    text = document.read_text(encoding="utf-8")
+    return [(bool(bang), link) for bang, link in re.findall(r"(!?)\[[^]]*\]\(([^)#\s]+)", text)]
+
+
 @each_document
-def test_relative_links_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
-    local = [link for link in links if "://" not in link]
-    missing = [link for link in local if not (document.parent / link).exists()]
+def test_links_to_files_of_ours_lead_somewhere(document: Path) -> None:
+    missing = []
+    for is_picture, link in links_of(document):
+        start = PICTURES_OF_OURS if is_picture else PAGES_OF_OURS
+        if link.startswith(start):
+            target = ROOT / link.removeprefix(start)
+        elif "://" in link:
+            # Another way to write the address of our repository would go by unchecked.
+            assert f"{OWNER}/" not in link or link.startswith(ELSEWHERE), link
+            continue
+        else:
+            target = document.parent / link
+        missing += [] if target.exists() else [link]
     assert not missing
+
+
+def test_links_of_the_readme_work_away_from_the_repository() -> None:
+    """PyPI and the napari hub show it, too."""
+    links = links_of(ROOT / "README.md")
+    assert sum(is_picture for is_picture, _ in links) >= 2
+    assert [link for _, link in links if "://" not in link] == []
 
 
 @each_document

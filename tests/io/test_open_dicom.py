@@ -22,7 +22,10 @@ MakeFile = Callable[..., Path]
 
 
 def _shipped(name: str) -> Path:
-    return Path(str(get_testdata_file(name, download=False)))
+    path = get_testdata_file(name, download=False)
+    if path is None:
+        pytest.skip(f"this pydicom comes without {name}")
+    return Path(str(path))
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +12,10 @@ import pytest
 from npe2 import PluginManifest
 
 from napari_espmedsam.io.formats import FORMATS
+from napari_espmedsam.widgets.keys import KEYS
 
 PLUGIN = "napari-espmedsam"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,33 @@ def test_it_is_found_where_users_look(manifest: PluginManifest) -> None:
 
 def test_npe2_finds_nothing_wrong(manifest: PluginManifest) -> None:
     manifest.validate_imports()
+
+
+def test_the_file_that_is_shipped_is_valid() -> None:
+    """The same as ``npe2 validate``."""
+    shipped = files("napari_espmedsam") / "napari.yaml"
+    manifest = PluginManifest.from_file(str(shipped))
+    assert manifest.name == PLUGIN
+    manifest.validate_imports()
+
+
+def test_the_readme_lists_all_menus_files_and_keys(manifest: PluginManifest) -> None:
+    section = README.read_text(encoding="utf-8").split("\n## Menus and keys\n")[1].split("\n## ")[0]
+    parts = manifest.contributions
+    (widget,) = parts.widgets or []
+    assert list(parts.menus or {}) == ["napari/layers/segment"]
+    title = f"{widget.display_name} ({manifest.display_name})"
+    expected = [f"Layers > Segment > {title}", f"Plugins > {title}"]
+    samples = parts.sample_data or []
+    expected += [f"> {manifest.display_name} > {each.display_name}" for each in samples]
+    for writer in parts.writers or []:
+        expected.append(f"{writer.display_name} (`{writer.filename_extensions[0]}`)")
+    patterns = [p for each in parts.readers or [] for p in each.filename_patterns]
+    expected += [f"`{pattern.removeprefix('*')}`" for pattern in patterns]
+    assert [each for each in expected if each not in section] == []
+    rows = re.findall(r"^\| (\S+) \| (.+) \| (.+) \|$", section, re.MULTILINE)
+    keys = rows[[row[0] for row in rows].index("key") + 1 :]
+    assert keys == [(each.key, each.text, each.where) for each in KEYS]
 
 
 def test_what_is_claimed(manifest: PluginManifest) -> None:

@@ -1,8 +1,8 @@
 """Commands of the documents run as they stand, and their recipes are recipes.
 
 Trained weights are replaced by tiny ones, images by small ones under the same names. Left out are
-forms (``IN...``, ``[...]``), what needs other machines, and what has a test that takes longer:
-``demo``, ``import``, ``info`` and ``--prompts`` in ``tests/cli``, ``--workers`` in ``tests/batch`` and ``tests/slide``.
+forms (``IN...``, ``[...]``), what needs other machines, and what has tests of its own: ``demo``,
+``import``, ``info`` and ``--prompts`` in ``tests/cli``, ``--workers`` in ``tests/batch``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,31 @@ def test_options_in_the_guide_exist(name: str) -> None:
     named = set(re.findall(r"`(--[a-z-]+)`", guide.split(f"## {name}\n")[1].split("\n## ")[0]))
     assert named
     assert named <= {flag for each in command.params for flag in each.opts + each.secondary_opts}
+
+
+def test_what_the_architecture_names_is_in_the_code() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    code = [*ROOT.glob("src/napari_espmedsam/**/*.py"), *ROOT.glob("training/**/*.py")]
+    files = {path.name for path in [*code, *ROOT.glob("docs/*.py"), *ROOT.glob("benchmarks/*.py")]}
+    assert sorted(set(re.findall(r"\b(\w+\.py)\b", page)) - files) == []
+    defined = set(
+        re.findall(
+            r"^ *(?:def|class) (\w+)|^ *(?:self\.)?(\w+)(?:: [^=\n]+)? = |^    (\w+): ",
+            "\n".join(path.read_text(encoding="utf-8") for path in code),
+            re.MULTILINE,
+        )
+    )
+    known = {name for names in defined for name in names if name}
+    named = re.findall(r"`((?:[A-Za-z_]+\.)*[A-Za-z]*[A-Z_][A-Za-z_]*)`", page)
+    parts = {part for name in named for part in name.split(".")} - {"NAPARI_ESPMEDSAM_CACHE"}
+    assert len(parts) > 30
+    assert sorted(part for part in parts if part not in known) == []
+
+
+def test_the_architecture_tells_of_every_part() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    layers = re.findall(r"\w+", setup["importlinter:contract:layers"]["layers"])
+    table = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = re.findall(r"`(\w+)(?:/|\.py)`", "\n".join(re.findall(r"^\| (`.*?) \|", table, re.M)))
+    assert set(told) == {*layers, "training"}

@@ -19,6 +19,7 @@ from napari_espmedsam.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 
 
@@ -26,13 +27,23 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
     build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    trees = ["-d", str(tmp_path / "trees")]
+    # Examples are run although they are those of the last build: the program may be another.
+    options = ["-d", str(tmp_path / "trees"), "-D", "sphinx_gallery_conf.run_stale_examples=1"]
     done = subprocess.run(
-        [*build, *trees, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True
+        [*build, *options, str(DOCS), str(tmp_path / "html")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "html" / "api.html").read_text(encoding="utf-8")
     assert "Segmenter.iter_segment" in text
+    for example in EXAMPLES:
+        text = (tmp_path / "html" / "_examples" / f"{example.stem}.html").read_text("utf-8")
+        assert f"sphx_glr_{example.stem}_001.png" in text, "an example shows no figure"
+
+
+def test_every_example_is_led_to_from_the_first_page() -> None:
+    linked = re.findall(r"\(examples/(\w+)\.py\)", (DOCS / "index.md").read_text("utf-8"))
+    assert sorted(linked) == [example.stem for example in EXAMPLES]
+    assert len(EXAMPLES) >= 5
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -252,7 +252,24 @@ def distill(
     resume: bool = False,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Distil one term; see :func:`training.loop.fit`, and :func:`load_distilled` for its use."""
+    """Distil one term; see :func:`training.loop.fit`, and :func:`load_distilled` for its use.
+
+    Parameters
+    ----------
+    config : DistillConfig
+        The recipe.
+    folder : Path
+        Run folder.
+    resume : bool
+        Go on with the run that the folder holds.
+    report : callable
+        Receives one line of text now and then.
+
+    Returns
+    -------
+    Path
+        ``folder / "best.pt"``: the student's weights.
+    """
     open_run(folder, config, resume=resume)
     task = DistillTask(config, check=needs_check(resume), report=report)
     trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)

@@ -86,13 +86,42 @@ class LabelledSet:
 
         The modality may be left out for sets that :mod:`training.papers` knows, and where the
         model has one only.
+
+        Parameters
+        ----------
+        pack : str
+            The folder.
+        split : str
+            "train", "val" or "test".
+        modality : str
+            Of all images.
+
+        Returns
+        -------
+        LabelledSet
+            Called after the pack.
         """
         samples = list_samples(data_root() / pack, split, modality or modality_of(pack))
         return cls(pack, split, tuple(samples))
 
     @classmethod
     def from_samples(cls, name: str, samples: Sequence[Sample], split: str) -> LabelledSet:
-        """Those of the samples (of a manifest, say) that belong to a split."""
+        """Those of the samples (of a manifest, say) that belong to a split.
+
+        Parameters
+        ----------
+        name : str
+            For headings, tables and files.
+        samples : sequence of Sample
+            Of any split.
+        split : str
+            "train", "val" or "test".
+
+        Returns
+        -------
+        LabelledSet
+            In the order of the samples.
+        """
         return cls(name, split, tuple(s for s in samples if s.split == split))
 
 

@@ -82,6 +82,13 @@ def write_manifest(path: Path, samples: Sequence[Sample]) -> None:
     Where nothing is known of a sample's group (it is the sample's own name) the column is left
     empty.
 
+    Parameters
+    ----------
+    path : Path
+        CSV file; its folder is made if it is not there.
+    samples : sequence of Sample
+        One line each.
+
     Raises
     ------
     OutputError

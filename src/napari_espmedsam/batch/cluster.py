@@ -89,6 +89,20 @@ class Cluster:
         """Do the tasks of a job; see :data:`napari_espmedsam.batch.run.Execute`.
 
         An image counts as started once it is sent out. There is no progress within an image.
+
+        Parameters
+        ----------
+        tasks : sequence of FileTask
+            From ``BatchJob.plan``.
+        mark : Path
+            A folder that exists while the job runs, and that only processes with the same disk see.
+        stopped : callable
+            Says whether to stop.
+
+        Yields
+        ------
+        TaskEvent
+            What happens, with the number of the image.
         """
         return send_files(self.stream, tasks, mark, stopped)
 

@@ -43,7 +43,15 @@ class FileStarted:
 
 @dataclass(frozen=True)
 class FileProgress:
-    """A tile is done; `fraction` of the image, 0 to 1."""
+    """A tile is done.
+
+    Attributes
+    ----------
+    index : int
+        Number of the image in the job, from 0.
+    fraction : float
+        Share of the image that is done, 0 to 1.
+    """
 
     index: int
     fraction: float
@@ -106,7 +114,18 @@ class JobResult:
     note: str = ""
 
     def count(self, state: str) -> int:
-        """Return how many images ended as ``"done"``, ``"skipped"``, ``"failed"``..."""
+        """Return how many images ended as ``"done"``, ``"skipped"``, ``"failed"``...
+
+        Parameters
+        ----------
+        state : str
+            A state of :class:`FileResult`.
+
+        Returns
+        -------
+        int
+            0 for a state that none has.
+        """
         return sum(result.state == state for result in self.results)
 
     @property

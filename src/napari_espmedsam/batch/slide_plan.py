@@ -152,6 +152,11 @@ def plan_slide(
         Grey values that become 0 and 1; measured when None. A crop gets the labels of its slide
         only with the range of the slide.
 
+    Returns
+    -------
+    SlidePlan
+        What all chunks share; the same for the same slide, header and settings.
+
     Raises
     ------
     InputError, ModalityError

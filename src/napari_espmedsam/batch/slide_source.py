@@ -101,6 +101,11 @@ def open_slide(path: str | Path, request: SegmentRequest) -> Slide:
     request : SegmentRequest
         Its axes, channel and rgb are used.
 
+    Returns
+    -------
+    Slide
+        Its levels, to be read window by window.
+
     Raises
     ------
     InputError

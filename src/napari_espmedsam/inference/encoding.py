@@ -106,6 +106,11 @@ class Encoding:
         ----------
         prompt_threshold : float, optional
             Cells are on where ``prompt_values`` reach it; None gives the model's own prompt.
+
+        Returns
+        -------
+        ndarray
+            Read-only where it is the model's own.
         """
         check_values(SegmentRequest, prompt_threshold=prompt_threshold)
         return self.prompt if prompt_threshold is None else self.prompt_values >= prompt_threshold

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.io.image_file import MICROMETRES
-from napari_espmedsam.io.tables import Columns, check_fit, region_columns
+from napari_espmedsam.objects import Columns, check_fit, region_columns
+from napari_espmedsam.units import MICROMETRES
 
 Spacing = Mapping[str, tuple[float, str]]
 

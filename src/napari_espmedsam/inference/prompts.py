@@ -76,11 +76,27 @@ class PromptCanvas:
         return self.grid.tile[0] // self.cell, self.grid.tile[1] // self.cell
 
     def empty(self) -> Edits:
-        """Edits that change nothing: `shape`, int8, all :data:`UNTOUCHED`."""
+        """Edits that change nothing: `shape`, int8, all :data:`UNTOUCHED`.
+
+        Returns
+        -------
+        ndarray
+            A new one.
+        """
         return np.full(self.shape, UNTOUCHED, np.int8)
 
     def check(self, edits: npt.ArrayLike) -> Edits:
         """Bring edits to int8, without a copy where they are.
+
+        Parameters
+        ----------
+        edits : array-like
+            Of -1, 0 and 1, in the shape :attr:`shape`.
+
+        Returns
+        -------
+        ndarray
+            `shape`, int8.
 
         Raises
         ------
@@ -194,6 +210,11 @@ class PromptCanvas:
         ----------
         y, x : float
             In px of the image; centres of pixels are whole numbers, as in napari.
+
+        Returns
+        -------
+        tuple of int
+            Row and column.
 
         Raises
         ------

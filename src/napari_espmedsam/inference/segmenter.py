@@ -121,6 +121,11 @@ class Segmenter:
         device, precision, backend : str
             See :class:`Segmenter`.
 
+        Returns
+        -------
+        Segmenter
+            With the model on its device.
+
         Raises
         ------
         CheckpointError
@@ -170,6 +175,16 @@ class Segmenter:
 
     def input_spec(self, modality: str | None = None) -> InputSpec:
         """Say how images of a modality enter the model: geometry, size, scale, diameter.
+
+        Parameters
+        ----------
+        modality : str, optional
+            One of :attr:`modalities`; may be left out where there is one.
+
+        Returns
+        -------
+        InputSpec
+            Of the header.
 
         Raises
         ------
@@ -246,6 +261,11 @@ class Segmenter:
             See :meth:`segment`.
         **options
             Keyword arguments of :meth:`iter_segment`.
+
+        Returns
+        -------
+        RunPlan
+            Planes, geometry and settings as they would be used.
 
         Raises
         ------
@@ -333,9 +353,16 @@ class Segmenter:
     def decode_tile(
         self, encoding: Encoding, i: int, prompt: npt.NDArray[Any] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Decode one tile under a prompt, or the model's own when None.
+        """Decode one tile under a prompt.
 
-        A prompt is (gh, gw), bool or what ``encoding.tile_prompt`` returns.
+        Parameters
+        ----------
+        encoding : Encoding
+            From :meth:`encode` of this segmenter.
+        i : int
+            Number of the tile.
+        prompt : ndarray, optional
+            (gh, gw), bool or what ``encoding.tile_prompt`` returns; the model's own when None.
 
         Returns
         -------

@@ -54,7 +54,18 @@ class TileSpec:
 
     @classmethod
     def of_size(cls, size: int) -> TileSpec:
-        """Give a tile of this size the default halo: an eighth, rounded up to 16 px."""
+        """Give a tile of this size the default halo: an eighth, rounded up to 16 px.
+
+        Parameters
+        ----------
+        size : int
+            Side of a tile in model px; see :class:`TileSpec`.
+
+        Returns
+        -------
+        TileSpec
+            With that size.
+        """
         return cls(size, -(-size // 128) * 16)
 
     @property

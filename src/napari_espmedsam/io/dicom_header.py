@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_espmedsam.io.image_file import micrometres, seconds
 from napari_espmedsam.io.lazy_image import Range
+from napari_espmedsam.units import micrometres, seconds
 
 _MOVING = {"US", "XA", "RF", "ES", "IVUS", "ECG"}  # frames of these follow each other in time
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")

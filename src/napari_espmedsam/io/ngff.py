@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.io.image_file import micrometres, seconds
 from napari_espmedsam.io.lazy_image import Range
+from napari_espmedsam.units import micrometres, seconds
 
 _OLD_AXES = "TCZYX"  # of versions before 0.3, which name none
 _RGB = ("FF0000", "00FF00", "0000FF")

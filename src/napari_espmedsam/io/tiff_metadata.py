@@ -8,7 +8,7 @@ from typing import Any
 
 import tifffile
 
-from napari_espmedsam.io.image_file import micrometres, seconds
+from napari_espmedsam.units import micrometres, seconds
 
 _MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.eE+-]+)")
 # Slide scanners whose resolution tag measures the tissue; elsewhere it is about printing.

@@ -112,6 +112,11 @@ def save_checkpoint(
     half : bool
         Store floating-point tensors as float16.
 
+    Returns
+    -------
+    Path
+        `path`.
+
     Raises
     ------
     OutputError
@@ -134,6 +139,11 @@ def save_checkpoint(
 
 def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
     """Load a checkpoint written by :func:`save_checkpoint`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
 
     Returns
     -------

@@ -99,6 +99,16 @@ class CheckpointHeader(FrozenModel):
 def read_header(path: str | Path) -> CheckpointHeader:
     """Read the header alone; no tensor is loaded.
 
+    Parameters
+    ----------
+    path : str or Path
+        A ``.safetensors`` file of this package.
+
+    Returns
+    -------
+    CheckpointHeader
+        What the file says of itself.
+
     Raises
     ------
     CheckpointError

@@ -66,7 +66,13 @@ _CONFIGS: dict[str, Callable[[], ModelConfig]] = {
 
 
 def list_models() -> list[str]:
-    """Names that :func:`create_model` knows."""
+    """Names that :func:`create_model` knows.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
     return sorted(_CONFIGS)
 
 
@@ -117,5 +123,20 @@ def build(config: ModelConfig) -> Model:
 
 
 def create_model(name: str, *, modalities: Sequence[str] | None = None, **overrides: Any) -> Model:
-    """Build a model by name, with fresh weights; see :func:`model_config` for the arguments."""
+    """Build a model by name, with fresh weights; see :func:`model_config` for the arguments.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`list_models`.
+    modalities : sequence of str, optional
+        Names of the modalities, in index order; the configuration's own when None.
+    **overrides
+        Other fields of the model's configuration.
+
+    Returns
+    -------
+    nn.Module
+        In training mode, on the CPU.
+    """
     return build(model_config(name, modalities=modalities, **overrides))

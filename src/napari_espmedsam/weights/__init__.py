@@ -54,7 +54,13 @@ class WeightEntry:
 
 
 def list_checkpoints() -> list[WeightEntry]:
-    """List the weights that come with the package, in the order of ``index.json``."""
+    """List the weights that come with the package, in the order of ``index.json``.
+
+    Returns
+    -------
+    list of WeightEntry
+        Name, modalities, licence and path of each.
+    """
     return list(_read_index(_INDEX))
 
 

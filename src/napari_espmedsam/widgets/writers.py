@@ -10,7 +10,7 @@ from napari.layers import Labels
 
 from napari_espmedsam.errors import InputError, OutputError
 from napari_espmedsam.io.formats import LabelFormat, format_named
-from napari_espmedsam.io.image_file import micrometres
+from napari_espmedsam.units import micrometres
 from napari_espmedsam.widgets.objects_source import Spacing, our_record, source_of
 
 _SECONDS = {"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60.0, "hour": 3600.0}

@@ -68,11 +68,17 @@ def soak(seconds: float, seed: int, steps: int, folder: Path, viewers: Any) -> l
     list of str
         What is wrong: nothing, if all is well.
     """
+    import dask
+    import zarr
+
     from tests.soak.faults import watch
     from tests.soak.meter import Meter
     from tests.soak.worker import Worker, seed_of, write_images
 
     write_images(folder / "in")
+    # Libraries keep as many threads as there was ever work for at once: here, from the first on.
+    zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1})
+    dask.config.set(num_workers=1)
     meter, done, last = Meter(), Counter(), deque(maxlen=25)
     start, number, viewer = time.monotonic(), 0, None
     with watch() as faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import platform
+import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import psutil
 
 GROWTH = 0.05
 MEBIBYTE = 2**20
-LAST = 5  # readings whose median is a level: one alone depends on what was done last
+LAST = 8  # readings whose median is a level: one alone depends on what was done last
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Reading:
 
     def __str__(self) -> str:
         return (
-            f"{self.seconds:8.0f} s {self.rss / MEBIBYTE:8.1f} MiB {len(self.names):3} Python "
-            f"threads {self.threads:3} threads {self.handles:3} handles"
+            f"{self.seconds:7.0f} s {self.rss / MEBIBYTE:7.1f} MiB {self.threads:3} threads "
+            f"{self.handles:3} handles {', '.join(self.names)}"
         )
 
 
@@ -103,10 +104,10 @@ class Meter:
             left = min(getattr(each, name) for each in last)
             if left > allowed:
                 found.append(f"{left} {name}; after the warm-up there were {allowed}")
-        known = [Counter(each.names) for each in before]
-        stayed = Counter(last[0].names)
+        known = [_kinds(each) for each in before]
+        stayed = _kinds(last[0])
         for each in last:
-            stayed &= Counter(each.names)
+            stayed &= _kinds(each)
         for name, count in stayed.items():
             allowed = max(each[name] for each in known)
             if count > allowed:
@@ -116,6 +117,11 @@ class Meter:
         if left_open:
             found.append(f"files still open: {', '.join(sorted(left_open))}")
         return found
+
+
+def _kinds(reading: Reading) -> Counter[str]:
+    """Count the threads of each kind: pools number theirs, and the pools as well."""
+    return Counter(re.sub(r"\d+", "N", name) for name in reading.names)
 
 
 def _count_handles(process: psutil.Process) -> int:

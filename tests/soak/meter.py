@@ -85,15 +85,15 @@ class Meter:
     @property
     def growth(self) -> float:
         """Growth of the memory since the warm-up: median of the last readings over the first."""
-        later = [each.rss for each in self.readings[max(0, self.warm - 1) :]]
+        later = [each.rss for each in self.readings[self.warm :]]
         n = min(LAST, max(1, len(later) // 2))
         return median(later[-n:]) / median(later[:n]) - 1
 
     def faults(self) -> list[str]:
         """Say what has grown since the warm-up: memory, threads, handles."""
         before, later = self.readings[: self.warm], self.readings[self.warm :]
-        if not before or not later:
-            return ["too short: there is no reading before or after the end of the warm-up"]
+        if not before or len(later) < 2:
+            return ["too short: it takes a reading in the warm-up and two after it"]
         found = []
         if self.growth > GROWTH:
             found.append(f"memory has grown by {self.growth:.1%}; the limit is {GROWTH:.0%}")

@@ -9,6 +9,7 @@ memory has grown by more than 5 %, a thread or an open file is left, or where an
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 import tempfile
@@ -42,6 +43,7 @@ def _arguments() -> argparse.Namespace:
 
 def _prepare() -> None:
     """Keep the settings of the user out of it; before napari is imported."""
+    faulthandler.enable()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["NAPARI_ESPMEDSAM_SETTINGS"] = ""
     os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="soak-")) / "napari.yaml")

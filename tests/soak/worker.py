@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import tifffile
 from qtpy.QtTest import QTest
@@ -119,12 +121,25 @@ class Worker(Walk):
         """Close the dock and remove all layers, as at the end of a day."""
         self.shut()
         self.wait_for_the_end()
+        end_pools_of_ended_threads()
         self.mine.clear()
         self.viewer.layers.clear()
         self.viewer.dims.ndisplay = 2
         for _ in range(5):
             self.process("leaving")
             time.sleep(0.01)
+
+
+def end_pools_of_ended_threads() -> None:
+    """Have Dask end the pools that it keeps for threads that have ended.
+
+    It does so whenever a thread other than the main one computes something.
+    """
+    computing = threading.Thread(
+        target=dask.compute, args=(dask.delayed(int)(),), kwargs={"scheduler": "threads"}
+    )
+    computing.start()
+    computing.join()
 
 
 def seed_of(seed: int, number: int) -> int:

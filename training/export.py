@@ -18,9 +18,22 @@ from training.run import BEST, CURVE, RECORD, load_state, read_run
 
 
 def read_curve(folder: Path) -> list[dict[str, float]]:
-    """Validation curve of a run."""
-    with (folder / CURVE).open(newline="", encoding="utf-8") as file:
-        return [{k: round(float(v), 5) for k, v in row.items()} for row in csv.DictReader(file)]
+    """Validation curve of a run.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    path = folder / CURVE
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{k: round(float(v), 5) for k, v in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: a row of other length
+        raise InputError(
+            f"{path} is no table of numbers ({error!s:.100}). Restore it, or train until the next "
+            "validation, which writes it anew."
+        ) from error
 
 
 def training_record(folder: Path, config: FinetuneConfig, best: dict[str, Any]) -> dict[str, Any]:

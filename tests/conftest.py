@@ -6,9 +6,8 @@ import contextlib
 import importlib
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -61,31 +60,10 @@ def golden() -> Callable[[str], dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def save_tiny() -> Callable[..., Path]:
-    """Save a model with random weights that runs in milliseconds.
+    """Save a model with random weights that runs in milliseconds, see ``tests.tiny_model``."""
+    from tests.tiny_model import save_tiny
 
-    Given the file, the input of each modality as keyword arguments of ``InputSpec``, and a seed.
-    """
-
-    def save(path: Path, inputs: Mapping[str, Mapping[str, Any]], seed: int = 0) -> Path:
-        import torch
-
-        from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
-        from napari_espmedsam.model.registry import create_model
-
-        torch.manual_seed(seed)
-        model = create_model("esp_medsam_test", modalities=tuple(inputs))
-        header = CheckpointHeader(
-            name="tiny",
-            architecture="esp_medsam_test",
-            config=model.config.model_dump(mode="json"),
-            modalities=model.modalities,
-            inputs={name: InputSpec(**fields) for name, fields in inputs.items()},
-            training={"command": "none, random weights"},
-            licence="CC0-1.0",
-        )
-        return save_checkpoint(path, model, header)
-
-    return save
+    return save_tiny
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +10,7 @@ from napari_espmedsam.errors import InputError
 from napari_espmedsam.model.checkpoint import load_strict
 from napari_espmedsam.model.esp_medsam import ESPMedSAM
 from napari_espmedsam.model.registry import Model
-from training.run import BEST, RECORD, load_state
+from training.run import BEST, RECORD, load_state, read_run
 
 #: Kind of run that :func:`training.run.open_run` writes into the record of a distillation.
 KIND = "DistillConfig"
@@ -48,9 +47,9 @@ def load_distilled(model: Model, source: Path) -> str:
         If the shapes differ.
     """
     folder = source.parent if source.name == BEST else source
-    best, record = load_state(folder, BEST), folder / RECORD
-    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    if best is None or known.get("kind") != KIND:
+    best = load_state(folder, BEST)
+    known = read_run(folder) if (folder / RECORD).is_file() else None
+    if best is None or known is None or known.kind != KIND:
         raise InputError(
             f"{folder} holds no distillation with a {BEST}. Run 'python -m training distill' until "
             "its first validation, or name another folder."
@@ -62,9 +61,9 @@ def load_distilled(model: Model, source: Path) -> str:
     own = model.encoder.trunk if isinstance(model, ESPMedSAM) else model.encoder
     fresh = {k: v for k, v in own.state_dict().items() if is_medical(k)}
     load_strict(own, {**natural, **fresh}, name)
-    if known["config"]["term"] == "common" or not isinstance(model, ESPMedSAM):
+    if known.config["term"] == "common" or not isinstance(model, ESPMedSAM):
         return "aggregator"
-    trained = list(known["config"]["modalities"])
+    trained = list(known.config["modalities"])
     bags = [m for m in model.modalities if m in trained and model.encoder.bags]
     for modality in bags:
         prefix = f"bags.{trained.index(modality)}."

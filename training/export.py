@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.model.checkpoint import CheckpointHeader, read_header, save_checkpoint
 from napari_espmedsam.weights import resolve_checkpoint
 from training.config import FinetuneConfig
 from training.finetune import starting_layout
-from training.run import BEST, CURVE, RECORD, load_state
+from training.run import BEST, CURVE, RECORD, load_state, read_run
 
 
 def read_curve(folder: Path) -> list[dict[str, float]]:
-    """Validation curve of a run."""
-    with (folder / CURVE).open(newline="", encoding="utf-8") as file:
-        return [{k: round(float(v), 5) for k, v in row.items()} for row in csv.DictReader(file)]
+    """Validation curve of a run.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    path = folder / CURVE
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{k: round(float(v), 5) for k, v in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: a row of other length
+        raise InputError(
+            f"{path} is no table of numbers ({error!s:.100}). Restore it, or train until the next "
+            "validation, which writes it anew."
+        ) from error
 
 
 def training_record(folder: Path, config: FinetuneConfig, best: dict[str, Any]) -> dict[str, Any]:
     """What made the weights, for the header of the checkpoint."""
-    run = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    run = read_run(folder)
     return {
-        "command": run["command"].replace(str(Path.home()), "~"),
-        "commit": run["commit"],
-        "started": run["started"],
-        "resumed": run.get("resumed", []),
-        "versions": run["versions"],
+        "command": run.command.replace(str(Path.home()), "~"),
+        "commit": run.commit,
+        "started": run.started,
+        "resumed": run.resumed,
+        "versions": run.versions,
         "recipe": config.model_dump(mode="json"),
         "data": {
             name: {"packs": list(m.packs), "manifests": [p.name for p in m.manifests]}
@@ -42,6 +56,17 @@ def training_record(folder: Path, config: FinetuneConfig, best: dict[str, Any]) 
         "val_dice": {name: round(best[name], 5) for name in config.modalities if name in best},
         "curve": read_curve(folder),
     }
+
+
+def _config_of(folder: Path) -> FinetuneConfig:
+    try:
+        return FinetuneConfig.model_validate(read_run(folder).config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{folder / RECORD} is no record of a fine-tuning ({first['loc']}: {first['msg']}); "
+            "name the folder of one."
+        ) from error
 
 
 def parse_thresholds(pairs: Sequence[str]) -> dict[str, float]:
@@ -103,8 +128,7 @@ def export(
     best = load_state(folder, BEST)
     if best is None:
         raise InputError(f"{folder} holds no {BEST} yet. Train until the first validation.")
-    run = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    config = FinetuneConfig.model_validate(run["config"])
+    config = _config_of(folder)
     base = base_header(config)
     model = starting_layout(config)
     model.load_state_dict(best["model"])

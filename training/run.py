@@ -9,15 +9,16 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from napari_espmedsam import __version__
-from napari_espmedsam.errors import InputError
+from napari_espmedsam.errors import InputError, OutputError
 from training.config import RunConfig
 
 STATE = "state.pt"
@@ -67,13 +68,13 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool = False) -> None:
         return
     record = folder / RECORD
     if record.is_file():
-        known = json.loads(record.read_text(encoding="utf-8"))
         if not resume:
             raise InputError(f"{folder} already holds a run. Add --resume, or name another folder.")
-        if known["config"] != config.model_dump(mode="json"):
+        known = read_run(folder)
+        if known.config != config.model_dump(mode="json"):
             raise InputError(f"{folder} was started with another config. Name another folder.")
-        known["resumed"] = [*known.get("resumed", []), {"commit": git_commit(), "at": _now()}]
-        write_json(record, known)
+        known.resumed.append({"commit": git_commit(), "at": _now()})
+        write_json(record, known.model_dump(mode="json"))
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -94,16 +95,63 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool = False) -> None:
     )
 
 
+class RunRecord(BaseModel):
+    """What ``run.json`` says; what later versions add is kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    config: dict[str, Any]
+    command: str
+    commit: str
+    started: str
+    versions: dict[str, str]
+    resumed: list[dict[str, Any]] = []
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read the record of a run.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    path = folder / RECORD
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is no record of a run ({str(error).splitlines()[-1]:.100}). Restore it, or "
+            "start the run anew in another folder."
+        ) from error
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name that becomes ``path`` when the block has succeeded."""
+    """Yield a temporary name that becomes ``path`` when the block has succeeded.
+
+    Raises
+    ------
+    OutputError
+        If the block or the system cannot write; ``path`` is as it was, and nothing else is left.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
-    yield temporary
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path} ({error.strerror or error}); make space or give permission "
+            "there, then go on with --resume."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -115,7 +163,10 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def save_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
     """Save the training state, complete or not at all."""
     with whole_file(folder / name) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # how torch says that the disk is full
+            raise OSError(f"torch stopped in the middle: {str(error).splitlines()[0]}") from error
 
 
 def load_state(folder: Path, name: str = STATE) -> dict[str, Any] | None:

@@ -88,6 +88,34 @@ def test_the_same_bytes_as_here_with_a_worker_killed(
     assert again.count("skipped") == N_IMAGES
 
 
+def test_the_same_arrays_as_on_the_command_line(
+    cluster: Cluster,
+    checkpoint: Path,
+    write_image: Callable[..., Path],
+    make_job: Callable[..., BatchJob],
+    tmp_path: Path,
+) -> None:
+    """A plane and a stack of several tiles. The window's are checked in `test_same_everywhere`."""
+    from typer.testing import CliRunner
+
+    from napari_espmedsam.cli import app
+
+    images = [write_image("plane.tif", 0, (150, 170)), write_image("stack.tif", 1, (3, 90, 110))]
+    *_, result = JobRun(make_job(settings={"output": "split"}), cluster.execute).events()
+    assert isinstance(result, JobResult)
+    assert result.ok, result.failed
+    typed = tmp_path / "typed"
+    arguments = ["segment", *map(str, images), "-o", str(typed), "-m", str(checkpoint)]
+    options = ["--threshold=0.5", "--min-size=4", "--objects=split"]  # as `make_job` has them
+    shown = CliRunner().invoke(app, [*arguments, *options])
+    assert shown.exit_code == 0, shown.output
+    for image in images:
+        name = f"{image.stem}_labels.tif"
+        labels = tifffile.imread(typed / name)
+        assert labels.max() > 3
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / name), labels)
+
+
 def test_the_folder_of_a_cluster_run_is_held_by_the_driver(
     cluster: Cluster, job: BatchJob, expected: dict[str, bytes], results_in: Results
 ) -> None:

@@ -15,9 +15,12 @@ NAMES = (
     "tiff",
     "tiff-metadata",
     "dicom",
+    "dicom-folder",
     "picture",
     "zarr",
+    "zarr-pyramid",
     "manifest",
     "recipe",
     "pack",
+    "training-run",
 )

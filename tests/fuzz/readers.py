@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,13 @@ from training.config import FinetuneConfig, load_config
 from training.manifest import read_manifest
 
 ZARR_FILES = (".zgroup", ".zattrs", "0/.zarray", "0/0.0", "zarr.json", "0/zarr.json", "0/c/0/0")
+PYRAMID_FILES = (
+    *(".zgroup", ".zattrs", "0/.zarray", "1/.zarray", "0/0.0", "1/0.0"),
+    *("zarr.json", "0/zarr.json", "1/zarr.json", "0/c/0/0", "1/c/0/0"),
+)
+SLICES = ("a.dcm", "b.dcm", "c.dcm")
 MAX_PIXELS = 2**22  # a larger image is opened, but not read as a whole
+_written: dict[Path, dict[str, bytes]] = {}
 
 
 @cache
@@ -168,18 +174,46 @@ def tiff_metadata(data: bytes) -> None:
     _read_image(path)
 
 
+def _fill(root: Path, names: Sequence[str], data: bytes) -> Path:
+    """Give the files of a folder the contents that `data` joins; no content, no file.
+
+    Most inputs change one file of several: what is there already is not written again.
+    """
+    there = _written.setdefault(root, {})
+    for name, content in zip(names, [*split_parts(data), *[b""] * len(names)], strict=False):
+        if there.get(name) == content:
+            continue
+        path = root / name
+        if content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        else:
+            path.unlink(missing_ok=True)
+        there[name] = content
+    return root
+
+
 def zarr_folder(data: bytes) -> None:
     """Open an OME-Zarr folder of which any file may be damaged."""
-    root = folder() / "a.ome.zarr"
-    for name, content in zip(ZARR_FILES, split_parts(data), strict=False):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        if content:
-            path.write_bytes(content)
+    root = _fill(folder() / "a.ome.zarr", ZARR_FILES, data)
     is_labels(root)
     label_images(root)
     _read_image(root)
+
+
+def zarr_pyramid(data: bytes) -> None:
+    """Open an OME-Zarr of two levels and read a window of each, as for a slide."""
+    root = _fill(folder() / "b.ome.zarr", PYRAMID_FILES, data)
+    for level in open_image(root).levels:
+        if all(level.shape):
+            np.asarray(level[tuple(slice(0, 16) for _ in level.shape)])
+
+
+def dicom_folder(data: bytes) -> None:
+    """Open a folder of DICOM slices of which any may be damaged."""
+    root = folder() / "series"
+    root.mkdir(exist_ok=True)
+    _read_image(_fill(root, SLICES, data))
 
 
 def manifest(data: bytes) -> None:
@@ -204,6 +238,17 @@ def pack(data: bytes) -> None:
     (root / "splits.json").write_bytes(splits)
     (root / "meta.csv").write_bytes(table)
     list_samples(root, "train")
+
+
+def training_run(data: bytes) -> None:
+    """Read the record and the curve of a training."""
+    from training.export import read_curve
+    from training.run import read_run
+
+    root = _fill(folder() / "run", ("run.json", "curve.csv"), data)
+    with contextlib.suppress(EspMedSamError):
+        read_run(root)
+    read_curve(root)
 
 
 def allowed(run: Callable[[bytes], None]) -> Callable[[bytes], Any]:

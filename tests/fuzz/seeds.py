@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.mutate import join_parts
-from tests.fuzz.readers import ZARR_FILES
+from tests.fuzz.readers import PYRAMID_FILES, ZARR_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -192,40 +193,56 @@ def tiff_metadata() -> list[bytes]:
     return [each.encode() for each in (ome, imagej, aperio, '{"shape": [2, 20, 20]}')]
 
 
-@cache
-def dicoms() -> list[bytes]:
-    """A slice with rescaling and a window, a film, colours."""
+def _dicom(pixels: np.ndarray, **tags: Any) -> bytes:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-    def write(pixels: np.ndarray, **tags: Any) -> bytes:
-        header = Dataset()
-        header.file_meta = FileMetaDataset()
-        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        header.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-        header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, "1.2.3"
-        header.BitsAllocated = header.BitsStored = 8 * pixels.itemsize
-        header.HighBit = header.BitsStored - 1
-        header.SamplesPerPixel, header.PixelRepresentation = 1, 0
-        header.PhotometricInterpretation = "MONOCHROME1"
-        for key, value in tags.items():
-            setattr(header, key, value)
-        header.PixelData = pixels.tobytes()
-        buffer = io.BytesIO()
-        header.save_as(buffer, enforce_file_format=True)
-        return buffer.getvalue()
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, "1.2.3"
+    header.BitsAllocated = header.BitsStored = 8 * pixels.itemsize
+    header.HighBit = header.BitsStored - 1
+    header.SamplesPerPixel, header.PixelRepresentation = 1, 0
+    header.PhotometricInterpretation = "MONOCHROME1"
+    header.Rows, header.Columns = 12, 10
+    for key, value in tags.items():
+        setattr(header, key, value)
+    header.PixelData = pixels.tobytes()
+    buffer = io.BytesIO()
+    header.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
-    size = {"Rows": 12, "Columns": 10}
+
+@cache
+def dicoms() -> list[bytes]:
+    """A slice with rescaling and a window, a film, colours."""
     ct: dict[str, Any] = {"RescaleSlope": 2, "RescaleIntercept": -1024, "SliceThickness": 2}
     window: dict[str, Any] = {"WindowCenter": 40, "WindowWidth": 400, "PixelSpacing": [0.5, 0.5]}
     place = {"ImagePositionPatient": [0, 0, 1], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
     colours = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": "RGB"}
     return [
-        write(_noise(12, 10, dtype="<u2"), **size, **ct, **window, **place),
-        write(_noise(2, 12, 10), **size, NumberOfFrames=2, FrameTime=40, Modality="US"),
-        write(_noise(12, 10, 3), **size, **colours),
+        _dicom(_noise(12, 10, dtype="<u2"), **ct, **window, **place),
+        _dicom(_noise(2, 12, 10), NumberOfFrames=2, FrameTime=40, Modality="US"),
+        _dicom(_noise(12, 10, 3), **colours),
     ]
+
+
+@cache
+def dicom_folders() -> list[bytes]:
+    """Three slices of a series, and two of one with one of another."""
+    tags: dict[str, Any] = {
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.5],
+    }  # fmt: skip
+
+    def write_slice(z: int, series: str) -> bytes:
+        place = {"ImagePositionPatient": [0, 0, 2 * z], "InstanceNumber": z + 1}
+        pixels = _noise(12, 10, dtype="<u2")
+        return _dicom(pixels, **tags, **place, SeriesInstanceUID=series)
+
+    return [join_parts(*map(write_slice, range(3), each)) for each in (("1",) * 3, ("1", "1", "2"))]
 
 
 def pictures() -> list[bytes]:
@@ -248,31 +265,39 @@ def pictures() -> list[bytes]:
     ]
 
 
+def _zarr(version: Any, levels: int, names: Sequence[str]) -> bytes:
+    """Write an OME-Zarr of so many levels and join the files in it."""
+    import zarr
+
+    datasets = []
+    with tempfile.TemporaryDirectory() as place:
+        group = zarr.open_group(place, mode="w", zarr_format=version)
+        for number in range(levels):
+            step, shape = 2**number, (20 >> number, 24 >> number)
+            level = group.create_array(str(number), shape=shape, chunks=shape, dtype="uint16")
+            level[:] = _noise(*shape)
+            scale = {"type": "scale", "scale": [0.5 * step, 0.5 * step]}
+            datasets.append({"path": str(number), "coordinateTransformations": [scale]})
+        axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
+        content: dict[str, Any] = {
+            "multiscales": [{"axes": axes, "datasets": datasets}],
+            "omero": {"channels": [{"label": "a", "window": {"start": 0, "end": 255}}]},
+        }
+        group.attrs.update({"ome": content} if version == 3 else content)
+        files = [Path(place, name) for name in names]
+        return join_parts(*(f.read_bytes() if f.is_file() else b"" for f in files))
+
+
 @cache
 def zarr_folders() -> list[bytes]:
     """One level of versions 2 and 3, as the files in it."""
-    import zarr
+    return [_zarr(version, 1, ZARR_FILES) for version in (2, 3)]
 
-    found = []
-    for version in (2, 3):
-        with tempfile.TemporaryDirectory() as place:
-            group = zarr.open_group(place, mode="w", zarr_format=version)  # type: ignore[arg-type]
-            level = group.create_array("0", shape=(20, 24), chunks=(20, 24), dtype="uint16")
-            level[:] = _noise(20, 24)
-            scale = [{"type": "scale", "scale": [0.5, 0.5]}]
-            content: dict[str, Any] = {
-                "multiscales": [
-                    {
-                        "axes": [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"],
-                        "datasets": [{"path": "0", "coordinateTransformations": scale}],
-                    }
-                ],
-                "omero": {"channels": [{"label": "a", "window": {"start": 0, "end": 255}}]},
-            }
-            group.attrs.update({"ome": content} if version == 3 else content)
-            files = [Path(place, name) for name in ZARR_FILES]
-            found.append(join_parts(*(f.read_bytes() if f.is_file() else b"" for f in files)))
-    return found
+
+@cache
+def zarr_pyramids() -> list[bytes]:
+    """Two levels of versions 2 and 3, as the files in them."""
+    return [_zarr(version, 2, PYRAMID_FILES) for version in (2, 3)]
 
 
 def manifests() -> list[bytes]:
@@ -291,3 +316,18 @@ def recipes() -> list[bytes]:
 def packs() -> list[bytes]:
     """Splits of one image, and its group."""
     return [join_parts(b'{"train": ["a"], "val": [], "test": []}', b"id,patient\na,p1\n")]
+
+
+def training_runs() -> list[bytes]:
+    """The record of a run that was resumed once, and its curve."""
+    record = {
+        "kind": "FinetuneConfig",
+        "config": {"name": "a", "steps": 10},
+        "command": "python -m training finetune",
+        "commit": "0" * 40,
+        "started": "2025-01-01T00:00:00+00:00",
+        "processes": 1,
+        "versions": {"torch": "2.4"},
+        "resumed": [{"commit": "0" * 40, "at": "2025-01-02T00:00:00+00:00"}],
+    }
+    return [join_parts(json.dumps(record).encode(), b"step,dice\n10,0.5\n20,0.625\n")]

@@ -42,9 +42,12 @@ TARGETS: dict[str, Target] = {
     "tiff": Target(readers.image("a.tif"), seeds.tiffs),
     "tiff-metadata": Target(readers.tiff_metadata, seeds.tiff_metadata),
     "dicom": Target(readers.image("a.dcm"), seeds.dicoms),
+    "dicom-folder": Target(readers.dicom_folder, seeds.dicom_folders),
     "picture": Target(readers.image("a.png"), seeds.pictures),
     "zarr": Target(readers.zarr_folder, seeds.zarr_folders),
+    "zarr-pyramid": Target(readers.zarr_pyramid, seeds.zarr_pyramids),
     "manifest": Target(readers.manifest, seeds.manifests),
     "recipe": Target(readers.recipe, seeds.recipes),
     "pack": Target(readers.pack, seeds.packs),
+    "training-run": Target(readers.training_run, seeds.training_runs),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.fuzz.mutate import join_parts
 
 PLAN = json.dumps({"modality": "microscopy", "shape": [64, 64], "scale": "1/1"}).encode()
 CHUNK = seeds.slide_plans()[0].split(b"\n--8<--\n")[1]
+RUN = seeds.training_runs()[0].split(b"\n--8<--\n")[0]
 PACK = b'{"train": ["a"]}'
 
 
@@ -28,6 +30,9 @@ PACK = b'{"train": ["a"]}'
         ("pack", join_parts(b'{"train": 3}', b""), r"does not give each split a list of names"),
         ("pack", join_parts(b'{"train": [3]}', b""), r"does not give each split a list of names"),
         ("pack", join_parts(PACK, b"id,patient\n\x9e,\n"), r"meta\.csv is no table in UTF-8"),
+        ("training_run", b"", r"curve\.csv is no table of numbers"),
+        ("training_run", join_parts(RUN, b"step\nx"), r"curve\.csv is no table of numbers"),
+        ("training_run", join_parts(RUN, b"step\n1,2"), r"curve\.csv is no table of numbers"),
         ("authors_file", b"PK\x03\x04\x80\x02}.", r"a\.pth"),
     ],
 )
@@ -45,6 +50,17 @@ def test_a_damaged_plan_says_how_to_begin_again(plan: bytes) -> None:
     (store.partial / ".run" / "plan.json").write_bytes(plan)
     with pytest.raises(EspMedSamError, match=r"plan\.json is damaged .* --overwrite"):
         store.begin({}, (64, 64), resume=True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"config": 3}', RUN[:-9]]
+)
+def test_a_damaged_record_of_a_training_is_refused(content: bytes, tmp_path: Path) -> None:
+    from training.run import read_run
+
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(EspMedSamError, match=r"run\.json is no record of a run"):
+        read_run(tmp_path)
 
 
 def test_a_number_beyond_every_float_is_left_out_of_the_settings() -> None:

@@ -16,7 +16,8 @@ from tests.fuzz.readers import allowed
 from tests.fuzz.strategies import contents
 from tests.fuzz.targets import TARGETS
 
-SLOW = {"tiff", "tiff-metadata", "dicom", "zarr", "checkpoint", "checkpoint-table"}
+SLOW = {"tiff", "tiff-metadata", "dicom", "dicom-folder", "zarr", "zarr-pyramid"}
+SLOW |= {"checkpoint", "checkpoint-table"}
 
 
 @pytest.fixture(autouse=True)

@@ -311,7 +311,8 @@ class Walk:
 
     def do_click_cell(self) -> None:
         cells = self.studio and self.studio.layers.prompts.cells
-        if cells is not None and self.window and self.viewer.dims.ndisplay == 2:
+        shown = cells in self.viewer.layers
+        if shown and self.window and self.viewer.dims.ndisplay == 2:
             self.viewer.layers.selection.active = cells
             canvas = self.viewer.window._qt_viewer.canvas.native
             size = canvas.size()

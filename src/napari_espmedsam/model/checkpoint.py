@@ -132,7 +132,7 @@ def save_checkpoint(
         temporary.unlink(missing_ok=True)
         raise OutputError(
             f"The checkpoint cannot be written to {path}: {error.strerror}. Choose a folder that "
-            "exists and that you may write to."
+            "exists, that you may write to and that has space left."
         ) from error
     return path
 

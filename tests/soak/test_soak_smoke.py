@@ -1,0 +1,63 @@
+"""Some seconds of the soak on a viewer without a window, and what it complains of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from napari.components import ViewerModel
+
+from tests.soak.__main__ import MODULES, soak
+from tests.soak.meter import Meter, Reading
+from tests.soak.worker import Worker
+
+THIRD_PARTY_NOISE = pytest.mark.filterwarnings("ignore::UserWarning:napari")
+
+
+@pytest.fixture
+def work(save_tiny: Callable[..., Path], tmp_path: Path, qapp: Any) -> Any:
+    """Return a function that soaks for a moment, with the tiny model."""
+    weights = save_tiny(tmp_path / "tiny.safetensors")
+    with ExitStack() as stack:
+        for module in MODULES:
+            name = f"napari_espmedsam.{module}.resolve_checkpoint"
+            stack.enter_context(patch(name, lambda _name=None: weights))
+        yield lambda seconds, steps: soak(seconds, 1, steps, tmp_path, ViewerModel)
+
+
+@THIRD_PARTY_NOISE
+def test_a_moment_of_work(work: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = work(0.1, 10)
+    assert len(wrong) == 1
+    assert "too short" in wrong[0]
+    assert "10 actions in 1 rounds" in capsys.readouterr().out
+
+
+@THIRD_PARTY_NOISE
+def test_what_raises_ends_it(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "check_mine", lambda _: 1 / 0)
+    wrong = work(5, 5)
+    assert "ZeroDivisionError" in wrong[0]
+    assert "seed 1, round 0" in wrong[-1]
+
+
+def test_what_stays_is_a_fault() -> None:
+    first = Reading(0.0, 1000, ("MainThread", "pool-1"), 4, 9, frozenset({"/a"}))
+
+    def faults(**changes: Any) -> list[str]:
+        later = [replace(first, **changes)] * 3
+        return Meter([first, first, *[first] * 3, *later], warm=2).faults()
+
+    assert faults() == []
+    assert faults(rss=1049, names=("MainThread", "pool-7")) == []
+    assert faults(rss=1060) == ["memory has grown by 6.0%; the limit is 5%"]
+    assert faults(threads=5) == ["5 threads; after the warm-up there were 4"]
+    assert faults(handles=10) == ["10 handles; after the warm-up there were 9"]
+    assert "2 threads 'pool-N'" in faults(names=("MainThread", "pool-1", "pool-2"))[0]
+    assert faults(files=frozenset({"/a", "/b"})) == ["files still open: /b"]
+    assert "too short" in Meter([first]).faults()[0]

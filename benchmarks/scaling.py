@@ -127,7 +127,7 @@ def _run(segmenter: Segmenter, plane: Plane, side: int) -> None:
 def _best(work: Callable[[], object], count: int, clock: Clock) -> float:
     """Least seconds of several passes; one where a pass is long."""
     seconds = []
-    for _ in range(max(1, min(9, 300 // count))):
+    for _ in range(max(1, min(5, 100 // count))):
         start = clock()
         work()
         seconds.append(clock() - start)

@@ -86,10 +86,10 @@ def take_turns(
     try:
         for name, result in results.items():
             report(f"making: {name}")
-            players[name] = start(name)
             try:
+                players[name] = start(name)
                 result.parameters, result.memory = players[name].ready()
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:  # OSError: no room for one more process
                 result.problem = str(error)
         for number in range(rounds):
             report(f"round {number + 1} of {rounds}")
@@ -128,8 +128,7 @@ class Worker:
 
     def go(self) -> float:
         """See :class:`Player`."""
-        self._pipe.send("go")
-        return float(self._hear())
+        return float(self._hear("go"))
 
     def close(self) -> None:
         """See :class:`Player`."""
@@ -138,8 +137,11 @@ class Worker:
         if self._process.is_alive():
             self._process.kill()
 
-    def _hear(self) -> Any:
+    def _hear(self, word: str = "") -> Any:
+        """Say a word, if any, and wait for the answer."""
         try:
+            if word:
+                self._pipe.send(word)
             if not self._pipe.poll(PATIENCE):
                 raise RuntimeError(f"failed: no answer within {PATIENCE} s")
             answer = self._pipe.recv()

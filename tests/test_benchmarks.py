@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -100,6 +101,19 @@ def test_a_player_tells_what_a_network_costs(
     assert all(each >= 0 for each in seconds)
     assert passes == [(1, 3, 64, 64)] * 3  # one for the memory
     assert _play(scripts.turns, ill, 0) == ["MemoryError: no room / at all"]
+
+
+@pytest.mark.parametrize(("code", "why"), [(-9, "too little memory?"), (1, "exit code 1")])
+@pytest.mark.parametrize("method", ["ready", "go"])
+def test_a_process_that_the_system_ends_is_told_of(
+    scripts: SimpleNamespace, method: str, code: int, why: str
+) -> None:
+    worker = scripts.turns.Worker.__new__(scripts.turns.Worker)
+    worker._pipe, theirs = Pipe()
+    worker._process = SimpleNamespace(join=lambda seconds: None, exitcode=code)
+    theirs.close()
+    with pytest.raises(RuntimeError, match=f"its process ended \\({re.escape(why)}"):
+        getattr(worker, method)()
 
 
 def test_one_command_makes_table_times_and_plot(

@@ -148,7 +148,7 @@ def test_ome_zarr_with_labels(tmp_path: Path, said: Said) -> None:
 
     def write(path: Path, array: np.ndarray, **more: Any) -> None:
         group = zarr.open_group(str(path), mode="w", zarr_format=2)
-        group.create_array("0", data=array)
+        group.create_array("0", shape=array.shape, dtype=array.dtype)[...] = array
         axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
         scale = [{"type": "scale", "scale": [0.5, 0.5]}]
         datasets = [{"path": "0", "coordinateTransformations": scale}, {"path": "1"}]

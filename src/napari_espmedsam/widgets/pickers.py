@@ -42,7 +42,7 @@ class ImagePicker(QComboBox):
         ignore_wheel(self)
         self.currentIndexChanged.connect(self._tell)
         for name in ("inserted", "removed", "reordered", "renamed"):
-            emitter = getattr(viewer.layers.events, name, None)  # "renamed" came with napari 0.6
+            emitter = getattr(viewer.layers.events, name, None)  # "renamed" came with napari 0.7
             if emitter is not None:
                 emitter.connect(self._refill)
         self._refill()
@@ -66,6 +66,9 @@ class ImagePicker(QComboBox):
             self._layers = [layer for layer in self._viewer.layers if self._offers(layer)]
             self.clear()
             self.addItems([layer.name for layer in self._layers])
+            if not hasattr(self._viewer.layers.events, "renamed"):
+                for layer in self._layers:
+                    layer.events.name.connect(self._refill)
             if before in self._layers:
                 self.setCurrentIndex(self._layers.index(before))
             elif self._layers:

@@ -375,7 +375,7 @@ def test_real_damage_is_mended(
     middle = len(content) // 2
     engine: Any = to_inference(make_model())
     path = GraphFile(engine.encoder, engine.config, 1, SIZE).path
-    weight = engine.encoder.trunk.stages[1].blocks[0].mlp.fc2.bias.numpy().tobytes()
+    weight = engine.encoder.trunk.stages[1].blocks[0].local_conv.conv.bias.numpy().tobytes()
     assert content.count(weight) == 1
     wrong = content.replace(weight, np.full(len(weight) // 4, 3, np.float32).tobytes())
     path.write_bytes({"cut": content[:middle], "weights": wrong}[damage])

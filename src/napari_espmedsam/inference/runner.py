@@ -42,7 +42,7 @@ class ModelRunner:
     device : str
         Device as torch calls it.
     precision : {"auto", "float32", "bfloat16"}
-        "auto" is float32.
+        "auto" is float32. bfloat16 is approximate.
     backend : {"torch", "auto", "onnx", "openvino"}
         What computes the encoder; see :func:`choose_backend`. A model that is neither of the two is
         always computed by torch.
@@ -66,7 +66,8 @@ class ModelRunner:
         moved = to_inference(model).to(device=device)
         moved = moved.to(memory_format=torch.channels_last)
         if chosen.name != "torch" and isinstance(moved, ESPMedSAM | MedFastSAM):
-            encoder = GraphEncoder(moved.encoder, moved.config, chosen, graph_sizes)
+            how = (chosen, graph_sizes, self.precision)
+            encoder = GraphEncoder(moved.encoder, moved.config, *how)
             moved.encoder = encoder  # type: ignore[assignment]
         # Any: extract and decode_features are no methods of nn.Module
         self._model = cast(Any, moved.eval())

@@ -131,8 +131,9 @@ class SegmentRequest:
     precision: str = option(
         "auto",
         label="Precision",
-        help="Arithmetic: float32 is exact, bfloat16 is faster and changes a few pixels in a "
-        "thousand; float16 is for graphics cards without bfloat16; auto is float32 everywhere.",
+        help="Arithmetic: bfloat16 is fast and approximate: it changes a few pixels in a "
+        "thousand, and pays on processors made for it, best with backend openvino; float16 is for "
+        "graphics cards without it. float32 is exact; auto is float32 everywhere.",
         choices=("auto", "float32", "bfloat16", "float16"),
         advanced=True,
     )

@@ -54,7 +54,7 @@ class ModelRunner:
     device : str
         Device as torch calls it.
     precision : {"auto", "float32", "bfloat16", "float16"}
-        "auto" is float32. float16 is for GPUs.
+        "auto" is float32. bfloat16 is approximate; float16, for GPUs, too.
     backend : {"torch", "auto", "onnx", "openvino"}
         What computes the encoder; see :func:`choose_backend`. A model that is neither of the two is
         always computed by torch.
@@ -79,7 +79,8 @@ class ModelRunner:
         moved = to_inference(model).to(device=device)
         moved = moved.to(memory_format=torch.channels_last)
         if chosen.name != "torch" and isinstance(moved, ESPMedSAM | MedFastSAM):
-            encoder = GraphEncoder(moved.encoder, moved.config, chosen, graph_sizes)
+            how = (chosen, graph_sizes, self.precision)
+            encoder = GraphEncoder(moved.encoder, moved.config, *how)
             moved.encoder = encoder  # type: ignore[assignment]
         # Any: extract and decode_features are no methods of nn.Module
         self._model = cast(Any, moved.eval())

@@ -55,11 +55,12 @@ class Segmenter:
     device : str
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     precision : {"auto", "float32", "bfloat16", "float16"}
-        "auto" is float32 on every device. bfloat16 is faster and changes a few pixels in a
-        thousand; float16 is for GPUs that lack it.
+        "auto" is float32 on every device. bfloat16 is fast on hardware made for it, and
+        approximate: it changes a few pixels in a thousand. float16 is for GPUs that lack it.
     backend : {"torch", "auto", "onnx", "openvino"}
-        What computes the encoder of tiles of the trained size. The others are for the CPU in
-        float32 and agree with torch to 1e-4; "auto" takes the fastest that is installed.
+        What computes the encoder of tiles of the trained size. The others are for the CPU (in
+        bfloat16 "openvino" alone), and agree with torch to 1e-4 in float32; "auto" takes the
+        fastest that is installed.
 
     Attributes
     ----------

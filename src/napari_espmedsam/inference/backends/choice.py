@@ -15,6 +15,7 @@ _NEEDS = {
     "openvino": ("openvino", "onnx", "onnxscript"),
     "onnx": ("onnxruntime", "onnx", "onnxscript"),
 }
+_PRECISIONS = {"openvino": ("float32", "bfloat16"), "onnx": ("float32",)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
     device : str
         Device as torch calls it; the others compute on "cpu" alone.
     precision : {"float32", "bfloat16"}
-        The others compute in float32 alone.
+        ONNX Runtime computes in float32 alone.
 
     Raises
     ------
@@ -54,15 +55,16 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
     """
     if wish not in BACKENDS:
         raise InputError(f"backend is {wish!r}. Choose one of: {', '.join(BACKENDS)}.")
-    possible = device == "cpu" and precision == "float32"
+    possible = [name for name in _NEEDS if device == "cpu" and precision in _PRECISIONS[name]]
     if wish == "auto":
-        wish = next((name for name in _NEEDS if possible and not lacking(name)), "torch")
+        wish = next((name for name in possible if not lacking(name)), "torch")
     if wish == "torch":
         return Backend()
-    if not possible:
+    if wish not in possible:
+        offered = " or ".join(_PRECISIONS[wish])
         raise InputError(
-            f"The backend {wish!r} computes on the CPU in float32, and the model is to run on "
-            f"{device} in {precision}. Choose device cpu and precision float32, or backend torch."
+            f"The backend {wish!r} computes on the CPU in {offered}, and the model is to run on "
+            f"{device} in {precision}. Choose device cpu and precision {offered}, or backend torch."
         )
     if missing := lacking(wish):
         raise InputError(

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import cast
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from napari_espmedsam.model.config import ESPMedSAMConfig, MedFastSAMConfig
-from napari_espmedsam.model.encoder import SemiParameterSharingEncoder
 from napari_espmedsam.model.engine import to_inference
+from napari_espmedsam.model.engine.graph import to_graph
 from napari_espmedsam.model.registry import build
 
 _CONFIGS = {each.__name__: each for each in (ESPMedSAMConfig, MedFastSAMConfig)}
-
-
-class OneModality(nn.Module):
-    """An encoder with the bag of one modality, if it has bags."""
-
-    def __init__(self, encoder: nn.Module, bag: int) -> None:
-        super().__init__()
-        self.trunk, self.groups = encoder, []
-        if isinstance(encoder, SemiParameterSharingEncoder):
-            self.trunk, self.groups = encoder.trunk, encoder.groups(torch.tensor([bag]))
-        self.bags = nn.ModuleList(
-            cast(nn.Module, each) for group in self.groups for each in group.bags
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(1, 3, H, W) normalised to (1, C, ceil(H/16), ceil(W/16))."""
-        embedding: Tensor = self.trunk(images, self.groups)
-        return embedding
 
 
 def export(kind: str, config: str, weights: str, bag: int, size: int, target: str) -> None:
@@ -56,7 +36,7 @@ def export(kind: str, config: str, weights: str, bag: int, size: int, target: st
     encoder = to_inference(build(_CONFIGS[kind].model_validate_json(config))).encoder
     encoder.load_state_dict(load_file(weights))
     program = torch.onnx.export(
-        OneModality(encoder, bag).eval(),
+        to_graph(encoder, bag),
         (torch.zeros(1, 3, size, size),),
         input_names=["images"],
         output_names=["embedding"],

@@ -22,6 +22,7 @@ VARIABLE = "NAPARI_ESPMEDSAM_CACHE"
 """Environment variable that names another folder."""
 
 MAX_FILES = 16  # of some 40 MB
+_FORM = 2  # another number where the same encoder is exported as another graph
 _MAX_SECONDS = 1800
 
 
@@ -91,7 +92,7 @@ class GraphFile:
             raise RuntimeError(f"the export failed: {last[0]}")
 
     def _digest(self) -> str:
-        about = (__version__, torch.__version__, type(self._config).__name__)
+        about = (_FORM, __version__, torch.__version__, type(self._config).__name__)
         digest = hashlib.sha256(repr((*about, self._bag, self._size)).encode())
         digest.update(self._config.model_dump_json().encode())
         for name, tensor in self._state.items():

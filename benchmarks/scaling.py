@@ -67,7 +67,9 @@ def main(
         real = Segmenter.from_checkpoint(model)
         rows = tile_rows(tiny, TINY, 64, tiles or (1, 10, 100, 1000, 10_000), clock)
         rows += tile_rows(real, model, 256, real_tiles or (1, 9, 25), clock)
-        parts = [f"Times are {'processor ' * cpu_time}time. {told}", table(TILE_HEADER, rows)]
+        clock_name = f"{'processor ' * cpu_time}time"
+        about = f"Times are {clock_name}; folder and engine took {rounds} turns. {told}"
+        parts = [about, table(TILE_HEADER, rows)]
         if images:
             found = folder_rows(Path(folder), model, images, size, rounds, clock)
             parts.append(table(FOLDER_HEADER, found))

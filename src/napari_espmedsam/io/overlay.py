@@ -133,13 +133,13 @@ def _draw_plane(plane: NDArray[np.float32], labels: NDArray[Any], zoom: int) -> 
         plane = resize(plane, (*size, *plane.shape[2:]), order=1, preserve_range=True)
         labels = labels.repeat(zoom, axis=0).repeat(zoom, axis=1)
     rgb = plane.ndim == 3
-    table = label_colours(hues=_ON_TISSUE if rgb else (0.0, 1.0)).T / 255.0
+    table = label_colours(hues=_ON_TISSUE if rgb else (0.0, 1.0)).T / np.float32(255)
     ids = labels.astype(np.int64)
     colours = table[np.where(ids > 0, (ids - 1) % (len(table) - 1) + 1, 0)]
     outline = find_boundaries(ids, mode="inner")
     if zoom > 1:  # a second pixel, so that it is seen at a glance
         outline |= find_boundaries(np.where(outline, 0, ids), mode="inner")
-    weight = np.where(outline, 1.0, 0.0 if rgb else _FILL) * (ids > 0)
+    weight = np.where(outline, np.float32(1), np.float32(0 if rgb else _FILL)) * (ids > 0)
     colour = plane if rgb else plane[..., None]
     picture = (1 - weight[..., None]) * colour + weight[..., None] * colours
     return np.round(picture * 255).astype(np.uint8)

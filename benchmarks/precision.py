@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -21,6 +23,8 @@ import typer
 from napari_espmedsam.inference.backends.choice import lacking
 from napari_espmedsam.inference.segmenter import Segmenter
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT
+
+sys.path.append(str(Path(__file__).parents[1]))  # training is in the checkout, not installed
 from training.data import read_pair
 from training.evaluate import LabelledSet, predict
 from training.metrics import agreement

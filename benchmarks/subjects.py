@@ -6,9 +6,11 @@ it needs is imported there.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,6 +92,7 @@ def _bundled(name: str) -> Callable[[Tensor], Made]:
 
 
 def _unet(image: Tensor) -> Made:
+    sys.path.append(str(Path(__file__).parents[1]))  # training is in the checkout, not installed
     from training.unet import build_unet
 
     model = build_unet(("image",)).eval().to(memory_format=torch.channels_last)

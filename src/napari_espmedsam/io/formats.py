@@ -126,5 +126,6 @@ def format_named(name: str) -> LabelFormat:
         return FORMATS[name]
     except KeyError as error:
         raise InputError(
-            f"there is no format {name!r} for labels; choose out of {', '.join(FORMATS)}."
+            f"there is no format {name!r} for labels; choose out of {', '.join(FORMATS)}, "
+            "and give several one by one."
         ) from error

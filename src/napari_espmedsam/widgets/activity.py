@@ -7,9 +7,14 @@ and may run our own slots inside. So a run only notes how far it is, and a timer
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from weakref import WeakMethod
 
 from napari.utils.progress import cancelable_progress
 from qtpy.QtCore import QObject, QTimer
+
+from napari_espmedsam.widgets.farewell import Farewell
 
 _PAUSE = 250  # ms between two updates
 _STEPS = 100
@@ -23,17 +28,19 @@ class ActivityBar(QObject):
     title
         What the run does.
     cancel
-        Called by the bar's cancel button.
+        A method, called by the bar's cancel button. Its object is not kept alive.
     parent
-        Qt parent.
+        Qt parent. The bar goes with it.
     """
 
     def __init__(self, title: str, cancel: Callable[[], None], parent: QObject) -> None:
         super().__init__(parent)
-        self._title, self._cancel = title, cancel
+        self._title, self._cancel = title, partial(_call, WeakMethod(cancel))
         self._fraction, self._text = 0.0, ""
-        self._bar: _Bar | None = None
-        self._closed = self._busy = False
+        self._busy = False
+        self._shown = _Shown()
+        # napari keeps bars that nobody closes. Not at once: closing one processes events.
+        self._farewell = Farewell(self, partial(_close_soon, self._shown))
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._show)
         self._timer.start(_PAUSE)
@@ -44,10 +51,8 @@ class ActivityBar(QObject):
 
     def close(self) -> None:
         """Remove the bar."""
-        self._closed = True
         self._timer.stop()
-        if self._bar is not None:
-            self._bar.close()
+        self._shown.close()
         if not self._busy:
             self.deleteLater()
 
@@ -60,21 +65,49 @@ class ActivityBar(QObject):
             self._update()
         finally:
             self._busy = False
-            if self._closed:
-                self.deleteLater()
+            if self._shown.closed:
+                with suppress(RuntimeError):  # Qt may have deleted this object with its parent
+                    self.deleteLater()
 
     def _update(self) -> None:
-        if self._bar is None:
-            bar = _Bar(total=_STEPS, desc=self._title, cancel_callback=self._cancel)
-            if self._closed:
-                bar.close()
-                return
-            self._bar = bar
-        step = int(self._fraction * _STEPS) - self._bar.n
-        if step > 0:
-            self._bar.set_description(f"{self._title}, {self._text}")
-        if step > 0 and not self._closed:
-            self._bar.update(step)
+        if self._shown.bar is None:
+            self._shown.open(_Bar(total=_STEPS, desc=self._title, cancel_callback=self._cancel))
+        bar = self._shown.bar
+        step = 0 if bar is None else int(self._fraction * _STEPS) - bar.n
+        if bar is not None and step > 0:
+            bar.set_description(f"{self._title}, {self._text}")
+        if bar is not None and step > 0 and not self._shown.closed:
+            bar.update(step)
+
+
+class _Shown:
+    """The bar, for what outlives the object that updates it."""
+
+    def __init__(self) -> None:
+        self.bar: _Bar | None = None
+        self.closed = False
+
+    def open(self, bar: _Bar) -> None:
+        if self.closed:  # while the bar was made
+            bar.close()
+        else:
+            self.bar = bar
+
+    def close(self) -> None:
+        self.closed = True
+        bar, self.bar = self.bar, None
+        if bar is not None:
+            bar.close()
+
+
+def _close_soon(shown: _Shown) -> None:
+    QTimer.singleShot(0, lambda: shown.close())  # Qt would not keep the bound method alive
+
+
+def _call(method: WeakMethod[Callable[[], None]]) -> None:
+    found = method()
+    if found is not None:
+        found()
 
 
 class _Bar(cancelable_progress):

@@ -14,8 +14,6 @@ has opened its graph before that.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import multiprocessing
 import os
 import statistics
@@ -23,13 +21,13 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from published_forward import published_forward
 from torch import Tensor, nn
+from turns import extra_memory
 
 from napari_espmedsam.inference.backends.choice import choose_backend, lacking
 from napari_espmedsam.inference.backends.encoder import GraphEncoder
@@ -155,27 +153,16 @@ def in_own_process(name: str, architecture: str, size: int) -> str:
     if sys.platform != "linux":
         return ""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        work = pool.submit(extra_memory, name, architecture, size, torch.get_num_threads())
+        work = pool.submit(form_memory, name, architecture, size, torch.get_num_threads())
         return f"{work.result():.0f}"
 
 
-def extra_memory(name: str, architecture: str, size: int, threads: int) -> float:
-    """Highest resident size during the first pass of a form over that before it, in MB."""
+def form_memory(name: str, architecture: str, size: int, threads: int) -> float | None:
+    """Extra memory of the first pass of a form, in MB; see :func:`turns.extra_memory`."""
     torch.set_num_threads(threads)
     with torch.inference_mode():
         form = make_forms(architecture, torch.rand(1, 3, size, size), name)[name]
-        gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-        before = _status("VmRSS")
-        form()
-        return (_status("VmHWM") - before) / 1000
-
-
-def _status(field: str) -> int:
-    """A size from /proc/self/status, in kB (1024 bytes)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 // 1000 for line in lines if line.startswith(field))
+        return extra_memory(form)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 The forms of one model take turns in one process: the authors' way (``published_forward.py``, for
 ``esp_medsam_published``), our plain form, the form that ``to_inference`` makes of it, and the last
-with its encoder computed by each backend that is installed. Other jobs of the machine slow all of
+with its encoder computed by each backend that is installed; "fast" is approximate: bfloat16, the
+decoder as well. Other jobs of the machine slow all of
 them down, so only ratios within a round are compared. Memory is the highest resident size during
 the first pass over that before it, in a process of its own, which Linux alone can tell; a backend
 has opened its graph before that.
@@ -29,11 +30,12 @@ from published_forward import published_forward
 from torch import Tensor, nn
 from turns import extra_memory
 
-from napari_espmedsam.inference.backends.choice import choose_backend, lacking
+from napari_espmedsam.inference.backends.choice import can_compute, choose_backend
 from napari_espmedsam.inference.backends.encoder import GraphEncoder
 from napari_espmedsam.model.engine import to_inference
 from napari_espmedsam.model.registry import create_model
 
+GRAPHS = (("onnx", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
 Form = Callable[[], tuple[Tensor, Tensor]]  # embedding, mask logits
 
 
@@ -77,9 +79,11 @@ def make_forms(architecture: str, images: Tensor, only: str = "") -> dict[str, F
     spread(model)
     modality = torch.tensor([0])
 
-    def run(form: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = form.extract(pixels, modality, images)  # type: ignore[operator]
-        return features.embedding, form.decode_features(features, modality)  # type: ignore[operator]
+    def run(form: nn.Module, pixels: Tensor, fast: bool = False) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast, cache_enabled=False):
+            features = form.extract(pixels, modality, images)  # type: ignore[operator]
+            masks = form.decode_features(features, modality)  # type: ignore[operator]
+        return features.embedding, masks
 
     last = images.contiguous(memory_format=torch.channels_last)
     forms: dict[str, Form] = {}
@@ -100,20 +104,21 @@ def make_forms(architecture: str, images: Tensor, only: str = "") -> dict[str, F
     if only in forms:
         return forms
     for label, backed in backends(plain, last.shape[-1]).items():
-        forms[label] = lambda form=backed: run(form, last)  # type: ignore[misc]
+        fast = label.startswith("fast")
+        forms[label] = lambda form=backed, fast=fast: run(form, last, fast)  # type: ignore[misc]
     return forms
 
 
 def backends(model: Any, size: int) -> dict[str, nn.Module]:
-    """Inference forms whose encoder is a graph, ready, by library and version."""
+    """Inference forms whose encoder is a graph, ready, by precision, library and version."""
     found: dict[str, nn.Module] = {}
-    for name in ("onnx", "openvino"):
-        if lacking(name):
+    for name, precision in GRAPHS:
+        if not can_compute(name, precision):
             continue
-        backend, form = choose_backend(name, "cpu", "float32"), to_inference(model)
-        form.encoder = GraphEncoder(form.encoder, form.config, backend, {size})
+        backend, form = choose_backend(name, "cpu", precision), to_inference(model)
+        form.encoder = GraphEncoder(form.encoder, form.config, backend, {size}, precision)
         if form.encoder.graph(0, (size, size)) is not None:  # it says why in the log
-            found[backend.label] = form
+            found[f"{'fast, ' * (precision != 'float32')}{backend.label}"] = form
     return found
 
 

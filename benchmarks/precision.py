@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import typer
 
-from napari_espmedsam.inference.backends.choice import lacking
+from napari_espmedsam.inference.backends.choice import can_compute
 from napari_espmedsam.inference.segmenter import Segmenter
 from napari_espmedsam.weights import DEFAULT_CHECKPOINT
 
@@ -54,7 +54,7 @@ def main(
     segmenters = {
         way: Segmenter.from_checkpoint(checkpoint, device="cpu", precision=way[0], backend=way[1])
         for way in WAYS
-        if way[1] == "torch" or not lacking(way[1])
+        if way[1] == "torch" or can_compute(way[1], way[0])
     }
     seconds: dict[Way, list[float]] = {way: [] for way in segmenters}
     dice: dict[Way, list[float]] = {way: [] for way in segmenters}

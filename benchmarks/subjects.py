@@ -138,16 +138,10 @@ def _features(model: Any, image: Tensor) -> Made:
 
 
 def _cellpose(image: Tensor) -> Made:
-    """Cellpose-SAM on tiles of 256 px side by side, or the U-Net of the versions before it."""
-    if find_spec("cellpose.vit_sam") is None:
-        from cellpose.resnet_torch import CPnet
+    """Cellpose-SAM, which reads tiles of 256 px, on tiles side by side."""
+    from cellpose.vit import CPSAM
 
-        older = CPnet([2, 32, 64, 128, 256], 3, 3).eval()
-        two = image[:, :2].contiguous()
-        return lambda: older(two), _count(older)
-    from cellpose.vit_sam import Transformer
-
-    model = Transformer().eval()
+    model = CPSAM().eval()
     tiles = image.unfold(2, 256, 256).unfold(3, 256, 256)  # (1, 3, rows, columns, 256, 256)
     tiles = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 256, 256)
     return lambda: [model(tile) for tile in tiles.split(1)], _count(model)
@@ -179,6 +173,13 @@ SUBJECTS = (
         "ESP-MedSAM, engine on ONNX Runtime", "mask", _form("onnx"), True, needs=("onnxruntime",)
     ),
     Subject("ESP-MedSAM, engine on OpenVINO", "mask", _form("openvino"), True, needs=("openvino",)),
+    Subject(
+        "ESP-MedSAM, fast: engine on OpenVINO in bfloat16",
+        "mask",
+        _form("fast, openvino"),
+        True,
+        needs=("openvino",),
+    ),
     Subject("espmedsam, engine", "mask", _bundled("espmedsam"), ours=True, checkpoint="espmedsam"),
     Subject(
         "medfastsam, engine", "mask", _bundled("medfastsam"), ours=True, checkpoint="medfastsam"
@@ -187,6 +188,6 @@ SUBJECTS = (
     Subject("MobileSAM's encoder (timm)", "features", _mobile_sam, needs=("timm",)),
     Subject("SAM's ViT-B encoder (timm)", "features", _sam, needs=("timm",)),
     Subject("U-Net (MONAI)", "mask", _unet, needs=("monai",)),
-    Subject("Cellpose's network", "mask", _cellpose, needs=("cellpose",)),
+    Subject("Cellpose-SAM's network", "mask", _cellpose, needs=("cellpose",)),
     Subject("StarDist's network", "mask", _stardist, needs=("stardist",)),
 )

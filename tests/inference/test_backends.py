@@ -20,6 +20,7 @@ from napari_espmedsam.inference.backends import choice, encoder, graph_file
 from napari_espmedsam.inference.backends.choice import Backend, choose_backend, lacking
 from napari_espmedsam.inference.backends.encoder import GraphEncoder
 from napari_espmedsam.inference.backends.graph_file import VARIABLE, GraphFile
+from napari_espmedsam.inference.backends.session import has_bfloat16
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.segmenter import Segmenter
 from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
@@ -104,6 +105,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     found = Library(make_model())
     monkeypatch.setattr(choice, "find_spec", lambda name: object())
     monkeypatch.setattr(choice, "version", lambda name: "9.9")
+    monkeypatch.setattr(choice, "has_bfloat16", lambda: True)
     monkeypatch.setattr(GraphFile, "_export", lambda *arguments: found.export(*arguments))
     monkeypatch.setattr(encoder, "open_session", found.open)
     return found
@@ -151,6 +153,16 @@ def test_auto_takes_the_fastest_that_can_compute(
     monkeypatch.setattr(choice, "find_spec", lambda name: None if name == "openvino" else name)
     assert choose_backend("auto", "cpu", "float32") == Backend("onnx", "onnxruntime 9.9")
     assert choose_backend("auto", "cpu", "bfloat16").name == "torch"
+
+
+def test_bfloat16_needs_a_processor_that_has_it(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "has_bfloat16", lambda: False)
+    with pytest.raises(InputError, match=r"no bfloat16.*Choose precision float32"):
+        choice.choose_backend("openvino", "cpu", "bfloat16")
+    assert choice.choose_backend("auto", "cpu", "bfloat16").name == "torch"
+    assert choice.choose_backend("auto", "cpu", "float32").name == "openvino"
 
 
 def test_torch_is_the_default_and_makes_no_graph(
@@ -383,6 +395,8 @@ def test_openvino_in_bfloat16_is_close_to_torch(
 ) -> None:
     if missing := lacking("openvino"):
         pytest.skip(f"openvino is not installed, it lacks {', '.join(missing)}")
+    if not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
     copy_instead(monkeypatch, exported("esp_medsam_test"))
     model = make_model()
     segmenter = make_segmenter(model, "openvino", precision="bfloat16")

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.inference.backends.session import has_bfloat16
 
 BACKENDS = ("torch", "auto", "onnx", "openvino")
 
@@ -46,18 +47,18 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
     device : str
         Device as torch calls it; the others compute on "cpu" alone.
     precision : {"float32", "bfloat16"}
-        ONNX Runtime computes in float32 alone.
+        ONNX Runtime computes in float32 alone, OpenVINO in bfloat16 where the processor does.
 
     Raises
     ------
     InputError
-        If the wish is unknown, not installed, or does not go with device or precision.
+        If the wish is unknown, not installed, or does not go with device, precision or processor.
     """
     if wish not in BACKENDS:
         raise InputError(f"backend is {wish!r}. Choose one of: {', '.join(BACKENDS)}.")
     possible = [name for name in _NEEDS if device == "cpu" and precision in _PRECISIONS[name]]
     if wish == "auto":
-        wish = next((name for name in possible if not lacking(name)), "torch")
+        wish = next((name for name in possible if can_compute(name, precision)), "torch")
     if wish == "torch":
         return Backend()
     if wish not in possible:
@@ -71,8 +72,18 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
             f"The backend {wish!r} needs packages that are not installed: {', '.join(missing)}. "
             f'Run pip install "napari-espmedsam[{wish}]", or choose backend torch.'
         )
+    if not can_compute(wish, precision):
+        raise InputError(
+            f"The backend {wish!r} cannot compute in {precision}: this processor has no bfloat16. "
+            "Choose precision float32."
+        )
     library = _NEEDS[wish][0]
     return Backend(wish, f"{library} {version(library)}")
+
+
+def can_compute(name: str, precision: str) -> bool:
+    """Whether "onnx" or "openvino" is installed and this processor has the precision."""
+    return not lacking(name) and (precision != "bfloat16" or has_bfloat16())
 
 
 def lacking(name: str) -> tuple[str, ...]:

@@ -152,7 +152,7 @@ def _encode(segmenter: Segmenter, plane: Plane) -> Encoding:
 
 def _segmenters(checkpoints: list[str] | None, size: int, device: str) -> Iterator[Segmenter]:
     for name in checkpoints or ():
-        yield Segmenter.from_checkpoint(name, device=device)
+        yield Segmenter.from_checkpoint(name, device=device, backend="torch")
     for name in () if checkpoints else ARCHITECTURES:
         torch.manual_seed(0)
         model = create_model(name, modalities=("microscopy",))

@@ -63,8 +63,8 @@ def main(
     clock = time.process_time if cpu_time else time.perf_counter
     told = machine(threads, ("torch", "tifffile"))
     with tempfile.TemporaryDirectory() as folder:
-        tiny = Segmenter.from_checkpoint(tiny_checkpoint(Path(folder)))
-        real = Segmenter.from_checkpoint(model)
+        tiny = Segmenter.from_checkpoint(tiny_checkpoint(Path(folder)), backend="torch")
+        real = Segmenter.from_checkpoint(model, backend="torch")
         rows = tile_rows(tiny, TINY, 64, tiles or (1, 10, 100, 1000, 10_000), clock)
         rows += tile_rows(real, model, 256, real_tiles or (1, 9, 25), clock)
         clock_name = f"{'processor ' * cpu_time}time"
@@ -163,10 +163,10 @@ def folder_rows(
     for number, plane in enumerate(stack):
         tifffile.imwrite(source / f"{number:04}.tif", plane)
     rows = []
-    segmenter = Segmenter.from_checkpoint(model)
+    segmenter = Segmenter.from_checkpoint(model, backend="torch")
     modality = segmenter.modalities[0]
     for label, scale in (("as enlarged by default", None), ("not enlarged", 1.0)):
-        settings = {"checkpoint": model, "modality": modality, "scale": scale}
+        settings = {"checkpoint": model, "modality": modality, "scale": scale, "backend": "torch"}
         segment_folder(source, folder / "warm-up", pattern="0000.tif", overwrite=True, **settings)
         batch, engine = [], []
         for number in range(rounds):

@@ -163,7 +163,11 @@ def first_mask(clock: Clock, checkpoint: str, size: int) -> dict[str, Any]:
 
     plane = nuclei_stack(shape=(1, size, size))[0]
     models: list[Segmenter] = []
-    load = _seconds(clock, lambda: models.append(Segmenter.from_checkpoint(checkpoint)))
+
+    def make() -> None:
+        models.append(Segmenter.from_checkpoint(checkpoint, backend="torch"))
+
+    load = _seconds(clock, make)
     modality = models[0].modalities[0]
 
     def segment() -> None:
@@ -172,7 +176,7 @@ def first_mask(clock: Clock, checkpoint: str, size: int) -> dict[str, Any]:
 
     first = _seconds(clock, segment)
     steady = min(_seconds(clock, segment) for _ in range(3))
-    again = _seconds(clock, lambda: models.append(Segmenter.from_checkpoint(checkpoint)))
+    again = _seconds(clock, make)
     steady_name = f"a later mask of {size} px"
     parts = [
         _part(f"load {checkpoint}", load, steady_name, steady),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -11,6 +12,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent / "src"
 CARDS = HERE / "_cards"
+
+# Examples say the same wherever they run, and no graph is exported for them.
+os.environ["NAPARI_ESPMEDSAM_BACKEND"] = "torch"
 
 # The site describes this checkout, whatever else is installed; two examples use its training.
 sys.path[:0] = [str(SOURCE), str(HERE.parent)]

@@ -174,7 +174,7 @@ def draw_steps() -> None:
     from napari_espmedsam.samples import nuclei_stack
 
     plane = nuclei_stack()[6][96:224, 32:160]
-    segmenter = Segmenter.from_checkpoint(device="cpu")
+    segmenter = Segmenter.from_checkpoint(device="cpu", backend="torch")
     encoding = segmenter.encode(plane, "microscopy")
     probability = segmenter.decode(encoding)
     labels = to_labels(probability.array, PostProcess(output="split"))

@@ -41,6 +41,12 @@ def _forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_ESPMEDSAM_SETTINGS", "")
 
 
+@pytest.fixture(autouse=True)
+def _compute_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take torch for "auto", whatever is installed: the others export a graph first."""
+    monkeypatch.setenv("NAPARI_ESPMEDSAM_BACKEND", "torch")
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Return a generator with a fixed seed."""

@@ -170,7 +170,8 @@ def run_row(
         finetune(config, folder, resume=(folder / RECORD).is_file(), report=report)
         export(folder, folder / CHECKPOINT)
     loaded = open_model(folder / CHECKPOINT)
-    segmenter = Segmenter(loaded.model, loaded.header, loaded.sha256, device=config.device)
+    how = {"device": config.device, "backend": "torch"}
+    segmenter = Segmenter(loaded.model, loaded.header, loaded.sha256, **how)
     scores: list[ImageScore] = []
     for labelled in sets:
         n = len(labelled.samples)

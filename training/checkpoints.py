@@ -37,4 +37,4 @@ def open_segmenter(
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     """
     loaded = open_model(name_or_path)
-    return Segmenter(loaded.model, loaded.header, loaded.sha256, device=device)
+    return Segmenter(loaded.model, loaded.header, loaded.sha256, device=device, backend="torch")

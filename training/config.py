@@ -210,19 +210,29 @@ def read_recipe(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     current: Path | None = path
     while current is not None:
+        raw = _read_toml(current)
         if current.resolve() in seen:
             raise InputError(f"{path} is based on itself by way of {current}. Mend its `base`.")
         seen.append(current.resolve())
-        if not current.is_file():
-            raise InputError(f"There is no training config {current}. See training/configs/.")
-        try:
-            raw = tomllib.loads(current.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{current} is no valid TOML: {error}") from error
-        base = raw.pop("base", None)
+        base = raw.pop("base", "")
+        if not isinstance(base, str):
+            raise InputError(
+                f'{current} has base = {base!r}. Name a recipe in quotes: base = "other.toml".'
+            )
         settings = merge(raw, settings)
         current = current.parent / base if base else None
     return settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file():
+            raise InputError(f"There is no training config {path}. See training/configs/.")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise InputError(f"{path} is no valid TOML: it is nested too deeply") from error
+    except (OSError, ValueError) as error:  # a name that no file can have, no UTF-8, no TOML
+        raise InputError(f"{path} is no valid TOML: {error}") from error
 
 
 def load_config(path: str | Path, kind: type[Config], **overrides: Any) -> Config:

@@ -33,6 +33,10 @@ PACK = b'{"train": ["a"]}'
         ("training_run", b"", r"curve\.csv is no table of numbers"),
         ("training_run", join_parts(RUN, b"step\nx"), r"curve\.csv is no table of numbers"),
         ("training_run", join_parts(RUN, b"step\n1,2"), r"curve\.csv is no table of numbers"),
+        ("recipe", b"base=1", r"has base = 1\. Name a recipe in quotes"),
+        ("recipe", b'base="\\u0000"', "is no valid TOML"),
+        ("recipe", b'base="' + b"a" * 5000 + b'"', "is no valid TOML"),
+        ("recipe", b"a=" + b"[" * 100_000, "is nested too deeply"),
         ("authors_file", b"PK\x03\x04\x80\x02}.", r"a\.pth"),
     ],
 )

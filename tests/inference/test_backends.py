@@ -20,7 +20,7 @@ from napari_espmedsam.inference.backends import choice, encoder, graph_file
 from napari_espmedsam.inference.backends.choice import Backend, choose_backend, lacking
 from napari_espmedsam.inference.backends.encoder import GraphEncoder
 from napari_espmedsam.inference.backends.graph_file import VARIABLE, GraphFile
-from napari_espmedsam.inference.backends.session import has_bfloat16
+from napari_espmedsam.inference.backends.session import has_bfloat16, open_session
 from napari_espmedsam.inference.request import SegmentRequest
 from napari_espmedsam.inference.segmenter import Segmenter
 from napari_espmedsam.model.checkpoint import CheckpointHeader, InputSpec
@@ -75,7 +75,7 @@ class Library:
         self.n_exports = 0
         self.n_runs = 0
         self.problem = ""
-        self.precision = "float32"
+        self.name, self.precision = "onnx", "float32"
 
     def export(self, file: GraphFile, weights: Path, target: Path) -> None:
         self.n_exports += 1
@@ -86,7 +86,7 @@ class Library:
 
     def open(self, name: str, path: Path, threads: int, precision: str) -> Callable[[Array], Array]:
         assert (precision, threads) == (self.precision, torch.get_num_threads())
-        assert name == ("onnx" if precision == "float32" else "openvino")
+        assert name == (self.name if precision == "float32" else "openvino")
         if path.read_bytes() != GRAPH:
             raise RuntimeError("Protobuf parsing failed")
         return self.run
@@ -106,6 +106,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     monkeypatch.setattr(choice, "find_spec", lambda name: object())
     monkeypatch.setattr(choice, "version", lambda name: "9.9")
     monkeypatch.setattr(choice, "has_bfloat16", lambda: True)
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
     monkeypatch.setattr(GraphFile, "_export", lambda *arguments: found.export(*arguments))
     monkeypatch.setattr(encoder, "open_session", found.open)
     return found
@@ -155,21 +156,40 @@ def test_auto_takes_the_fastest_that_can_compute(
     assert choose_backend("auto", "cpu", "bfloat16").name == "torch"
 
 
+def test_a_variable_says_what_auto_may_take(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(choice.VARIABLE, "onnx")
+    assert choose_backend("auto", "cpu", "float32").name == "onnx"
+    assert choose_backend("auto", "cpu", "bfloat16").name == "torch"
+    assert choose_backend("auto", "cuda:0", "float32").name == "torch"
+    assert choose_backend("openvino", "cpu", "float32").name == "openvino"
+    monkeypatch.setenv(choice.VARIABLE, "torch")
+    assert choose_backend("auto", "cpu", "float32").name == "torch"
+    monkeypatch.setenv(choice.VARIABLE, "fast")
+    with pytest.raises(InputError, match=r"BACKEND is 'fast'.*torch, auto, onnx, openvino"):
+        choose_backend("auto", "cpu", "float32")
+
+
 def test_bfloat16_needs_a_processor_that_has_it(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "has_bfloat16", lambda: False)
     with pytest.raises(InputError, match=r"no bfloat16.*Choose precision float32"):
-        choice.choose_backend("openvino", "cpu", "bfloat16")
-    assert choice.choose_backend("auto", "cpu", "bfloat16").name == "torch"
-    assert choice.choose_backend("auto", "cpu", "float32").name == "openvino"
+        choose_backend("openvino", "cpu", "bfloat16")
+    assert choose_backend("auto", "cpu", "bfloat16").name == "torch"
+    assert choose_backend("auto", "cpu", "float32").name == "openvino"
 
 
-def test_torch_is_the_default_and_makes_no_graph(
-    library: Library, image: Array, cache: Path
-) -> None:
-    assert SegmentRequest().backend == "torch"
-    found = make_segmenter(make_model()).segment(image, "a")
+def test_the_fastest_that_is_installed_is_the_default(library: Library, image: Array) -> None:
+    library.name = "openvino"
+    assert SegmentRequest().backend == "auto"
+    found = make_segmenter(make_model(), SegmentRequest().backend).segment(image, "a")
+    assert found.provenance["backend"] == "openvino 9.9"
+
+
+def test_torch_makes_no_graph(library: Library, image: Array, cache: Path) -> None:
+    found = make_segmenter(make_model(), "torch").segment(image, "a")
     assert found.provenance["backend"] == "torch"
     assert not cache.exists()
 
@@ -387,6 +407,15 @@ def test_the_libraries_say_the_same_as_torch(
     assert float(expected.std()) > 1e-3
     np.testing.assert_allclose(logits(segmenter, image), expected, rtol=0, atol=2e-5)
     np.testing.assert_array_equal(logits(segmenter, image), logits(segmenter, image))
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_changes_no_bit(
+    installed: str, exported: Callable[[str], Path], rng: np.random.Generator
+) -> None:
+    tile = rng.standard_normal((1, 3, SIZE, SIZE), dtype=np.float32)
+    one, two = (open_session(installed, exported("esp_medsam_test"), n)(tile) for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def _prepare() -> None:
     faulthandler.enable()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["NAPARI_ESPMEDSAM_SETTINGS"] = ""
+    os.environ["NAPARI_ESPMEDSAM_BACKEND"] = "torch"  # no export of tiny models
     os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp(prefix="soak-")) / "napari.yaml")
 
 

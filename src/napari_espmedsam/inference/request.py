@@ -138,7 +138,7 @@ class SegmentRequest:
         advanced=True,
     )
     backend: str = option(
-        "torch",
+        "auto",
         label="Backend",
         help="What computes the encoder on a CPU: torch, onnx or openvino (faster; extras of the "
         "installation), or auto, the fastest that is installed. They differ by rounding.",

@@ -60,7 +60,7 @@ class Segmenter:
     backend : {"torch", "auto", "onnx", "openvino"}
         What computes the encoder of tiles of the trained size. The others are for the CPU (in
         bfloat16 "openvino" alone), and agree with torch to 1e-4 in float32; "auto" takes the
-        fastest that is installed.
+        fastest that is installed, see :func:`choose_backend`.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Segmenter:
         *,
         device: str = "auto",
         precision: str = "auto",
-        backend: str = "torch",
+        backend: str = "auto",
     ) -> None:
         self.header = header
         self.sha256 = sha256
@@ -111,7 +111,7 @@ class Segmenter:
         *,
         device: str = "auto",
         precision: str = "auto",
-        backend: str = "torch",
+        backend: str = "auto",
     ) -> Segmenter:
         """Load a model by its name or from a .safetensors file.
 

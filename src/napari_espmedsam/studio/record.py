@@ -117,7 +117,7 @@ class PromptRecord:
         return sum(plane.nbytes for plane in self.planes)
 
     def request(
-        self, *, checkpoint: str | None = None, device: str = "auto", backend: str = "torch"
+        self, *, checkpoint: str | None = None, device: str = "auto", backend: str = "auto"
     ) -> SegmentRequest:
         """Return the settings as a request.
 

@@ -96,17 +96,19 @@ class ObjectPointer(QObject):
             self.visited.emit(self._table.key(row))
 
     def _on_row(self, row: int) -> None:
-        if self._table is None or self._source is None:
+        layer, source, table = self._layer, self._source, self._table
+        if table is None or source is None:
             return
-        label = int(self._table.labels[row])
+        label = int(table.labels[row])
+        point = source.pixel_of(label, *table.box(row))
         self._going = True
         try:
-            self._layer.selected_label = label
+            layer.selected_label = label
         finally:
             self._going = False
-        point = self._source.pixel_of(label, *self._table.box(row))
-        go_to(self._viewer, self._layer, point)
-        self.visited.emit(self._table.key(row))
+        go_to(self._viewer, layer, point)
+        if self._table is table:  # moving a slider may show another table, or none
+            self.visited.emit(table.key(row))
 
     def _rows(self, keys: Iterable[ObjectKey]) -> list[int]:
         rows = {} if self._table is None else self._table.rows

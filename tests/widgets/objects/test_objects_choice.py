@@ -36,6 +36,17 @@ def test_a_label_that_is_picked_selects_its_row_and_moves_nothing(
     assert tab.view.selected_rows() == []
 
 
+def test_objects_may_go_while_the_viewer_moves_to_one(viewer, open_tab, helpers) -> None:
+    """What follows the slider may take the layer away: a live session does."""
+    layer = helpers.add_ours(viewer)
+    tab = open_tab(viewer)
+    viewer.dims.events.current_step.connect(lambda _event: viewer.layers.clear())
+    tab.view.row_chosen.emit(tab.table.find(6))
+    assert tab.table is None
+    assert layer.selected_label == 6
+    assert not tab.review_note.isVisibleTo(tab)
+
+
 def test_layers_in_other_units_are_found_as_well(viewer, open_tab, helpers) -> None:
     """The world is in the unit of one layer; the others stand in it with theirs."""
     viewer.add_image(np.zeros((3, 40, 60)), scale=(2000, 500, 500), units=("nanometer",) * 3)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.backends.session import has_bfloat16
+
+VARIABLE = "NAPARI_ESPMEDSAM_BACKEND"  # the one that "auto" may choose
 
 BACKENDS = ("torch", "auto", "onnx", "openvino")
 
@@ -43,7 +46,8 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
     ----------
     wish : {"torch", "auto", "onnx", "openvino"}
         "auto" takes OpenVINO where it is installed, then ONNX Runtime, then torch; and torch
-        wherever the others cannot compute.
+        wherever the others cannot compute. The environment variable ``NAPARI_ESPMEDSAM_BACKEND``
+        leaves it one of them.
     device : str
         Device as torch calls it; the others compute on "cpu" alone.
     precision : {"float32", "bfloat16"}
@@ -58,7 +62,8 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
         raise InputError(f"backend is {wish!r}. Choose one of: {', '.join(BACKENDS)}.")
     possible = [name for name in _NEEDS if device == "cpu" and precision in _PRECISIONS[name]]
     if wish == "auto":
-        wish = next((name for name in possible if can_compute(name, precision)), "torch")
+        allowed = [name for name in possible if name in _automatic()]
+        wish = next((name for name in allowed if can_compute(name, precision)), "torch")
     if wish == "torch":
         return Backend()
     if wish not in possible:
@@ -79,6 +84,14 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
         )
     library = _NEEDS[wish][0]
     return Backend(wish, f"{library} {version(library)}")
+
+
+def _automatic() -> tuple[str, ...]:
+    """Names that "auto" may choose."""
+    wish = os.environ.get(VARIABLE) or "auto"
+    if wish not in BACKENDS:
+        raise InputError(f"{VARIABLE} is {wish!r}. Set it to one of: {', '.join(BACKENDS)}.")
+    return BACKENDS if wish == "auto" else (wish,)
 
 
 def can_compute(name: str, precision: str) -> bool:

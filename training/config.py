@@ -226,9 +226,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file():
-            raise InputError(f"There is no training config {path}. See training/configs/.")
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(f"There is no training config {path}. See training/configs/.") from error
     except RecursionError as error:
         raise InputError(f"{path} is no valid TOML: it is nested too deeply") from error
     except (OSError, ValueError) as error:  # a name that no file can have, no UTF-8, no TOML

@@ -86,6 +86,13 @@ def test_a_state_that_is_no_dictionary_is_refused() -> None:
         load_state(readers.folder())
 
 
+def test_a_field_that_is_called_like_an_argument_is_refused() -> None:
+    header = json.loads(seeds.checkpoint_headers()[0])
+    header["config"]["name"] = 3
+    with pytest.raises(EspMedSamError, match="name: Extra inputs are not permitted"):
+        readers.checkpoint_header(json.dumps(header).encode())
+
+
 def test_an_image_without_pixels_is_refused() -> None:
     from napari_espmedsam.io.axes import our_axes
 

@@ -77,7 +77,7 @@ def list_models() -> list[str]:
 
 
 def model_config(
-    name: str, *, modalities: Sequence[str] | None = None, **overrides: Any
+    name: str, /, *, modalities: Sequence[str] | None = None, **overrides: Any
 ) -> ModelConfig:
     """Configuration of a named model.
 
@@ -99,7 +99,7 @@ def model_config(
         raise InputError(f"No model is called {name!r}; known are: {', '.join(list_models())}.")
     base = _CONFIGS[name]()
     if modalities is not None:
-        overrides["modalities"] = tuple(modalities)
+        overrides["modalities"] = modalities
     try:
         return type(base).model_validate({**base.model_dump(), **overrides})
     except ValidationError as error:

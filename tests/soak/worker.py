@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from qtpy.QtTest import QTest
 from tests.widgets.random_user import Walk
 
 IMAGES = 4
+_POOL = ThreadPoolExecutor(1)
 
 
 class NoClock:
@@ -133,10 +135,13 @@ class Worker(Walk):
 def end_pools_of_ended_threads() -> None:
     """Have Dask end the pools that it keeps for threads that have ended.
 
-    It does so whenever a thread other than the main one computes something.
+    It does so whenever a thread other than the main one computes something: here in a pool that
+    stays, since Dask keeps each new one until the process ends.
     """
     computing = threading.Thread(
-        target=dask.compute, args=(dask.delayed(int)(),), kwargs={"scheduler": "threads"}
+        target=dask.compute,
+        args=(dask.delayed(int)(),),
+        kwargs={"scheduler": "threads", "pool": _POOL},
     )
     computing.start()
     computing.join()

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from napari_espmedsam.errors import CheckpointError, InputError, OutputError
@@ -59,17 +60,44 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     CheckpointError
         Listing the first ten offending keys.
     """
+    _check_fit(model, {name: tensor.shape for name, tensor in state.items()}, source)
+    model.load_state_dict(state, strict=False)  # converts one tensor at a time
+
+
+def _load_file(model: nn.Module, path: Path) -> None:
+    """Load a file as :func:`load_strict` does, from a memory map, one tensor after the other.
+
+    By way of numpy: when it reads for torch, safetensors 0.8 loses two integers per tensor for
+    good, which adds up in a napari that loads models all day.
+    """
+    with safetensors.safe_open(path, framework="np") as file:
+        names = file.keys()  # no dictionary, it cannot be iterated itself
+        shapes = {name: torch.Size(file.get_slice(name).get_shape()) for name in names}
+        _check_fit(model, shapes, path.name)
+        own = model.state_dict()
+        for name in names:
+            try:
+                tensor = torch.from_numpy(file.get_tensor(name))
+            except TypeError as error:
+                kind = file.get_slice(name).get_dtype()
+                raise CheckpointError(
+                    f"{path.name} stores {name} as {kind}. Store floats as float16 or float32."
+                ) from error
+            own[name].copy_(tensor)
+
+
+def _check_fit(model: nn.Module, shapes: Mapping[str, torch.Size], source: str) -> None:
     own = model.state_dict()
     # Shared tensors (key = value token) are stored once.
-    aliases = {name for name in own if name.endswith("value_tokens") and name not in state}
+    aliases = {name for name in own if name.endswith("value_tokens") and name not in shapes}
     aliases = {
         a for a in aliases if own[a].data_ptr() == own[a.replace("value_", "key_")].data_ptr()
     }
     # BatchNorm's step counter plays no part in inference and some exporters drop it.
-    missing = [k for k in own if k not in state and k not in aliases]
+    missing = [k for k in own if k not in shapes and k not in aliases]
     missing = [k for k in missing if not k.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in own]
-    wrong = [k for k in state if k in own and own[k].shape != state[k].shape]
+    extra = [k for k in shapes if k not in own]
+    wrong = [k for k in shapes if k in own and own[k].shape != shapes[k]]
     problems = [
         f"{label}: {first_ten(keys)}"
         for label, keys in (("missing", missing), ("left over", extra), ("wrong shape", wrong))
@@ -80,7 +108,6 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], source: str) -> N
             f"{source} does not fit the model. {'; '.join(problems)}. It may belong to another "
             "architecture or be incomplete."
         )
-    model.load_state_dict(state, strict=False)  # converts one tensor at a time
 
 
 def _plain_state(model: nn.Module, half: bool) -> dict[str, Tensor]:
@@ -165,7 +192,7 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
         raise CheckpointError(
             f"{path.name} describes a model that cannot be built: {error}"
         ) from error
-    load_strict(model, load_file(path), path.name)  # a memory map: each tensor is read once
+    _load_file(model, path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return LoadedCheckpoint(model.eval().to(torch.float32), header, digest)

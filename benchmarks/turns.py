@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 PATIENCE = 300  # seconds that one step of a subject may take
+ENOUGH = 60  # seconds of a subject after which it sits out: its figures are long ones
 
 
 @dataclass
@@ -77,7 +78,7 @@ def take_turns(
     start : callable
         Gives the player of a name.
     rounds : int
-        Passes of each.
+        Passes of each; fewer of one whose passes took a minute together.
     report : callable
         Receives a line now and then.
     """
@@ -94,7 +95,7 @@ def take_turns(
         for number in range(rounds):
             report(f"round {number + 1} of {rounds}")
             for name, result in results.items():
-                if not result.problem:
+                if not result.problem and sum(result.seconds) < ENOUGH:
                     _turn(players[name], result)
     finally:
         for player in players.values():

@@ -66,6 +66,13 @@ def test_networks_take_turns_and_a_failure_stays_in_its_row(scripts: SimpleNames
     assert (fast.parameters, fast.memory) == (3_000_000, 50.0)
 
 
+def test_a_slow_network_sits_out(scripts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts.turns, "ENOUGH", 3)
+    slow, fast = scripts.turns.take_turns(["slow", "fast"], lambda n: Player(n, []), 3)
+    assert (len(slow.seconds), len(fast.seconds)) == (2, 3)
+    assert slow.ratios(fast) == [0.5, 0.5]
+
+
 def _play(turns: ModuleType, subject: Any, n: int) -> list[Any]:
     """Let a player of a process of its own play here: what it sends, `n` turns."""
     ours, theirs = Pipe()

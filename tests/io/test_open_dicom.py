@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.io import dicom as dicom_module
 from napari_espmedsam.io.images import read_image
 from napari_espmedsam.io.open_image import open_image
 
@@ -268,3 +269,19 @@ def test_frames_that_the_file_has_no_room_for(dicom: MakeFile) -> None:
 def test_one_file_is_one_image(dicom: MakeFile) -> None:
     with pytest.raises(InputError, match="no image number 1; it holds 1"):
         open_image(dicom("a.dcm", _grey()), series=1)
+
+
+def test_a_slice_that_is_replaced_after_its_header_was_read(
+    dicom: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _series(dicom, [0.0, 1.0])
+    read = dicom_module._read_header
+
+    def then_replace(path: Path) -> Any:
+        header = read(path)
+        path.write_bytes(path.read_bytes() + b"0")
+        return header
+
+    monkeypatch.setattr(dicom_module, "_read_header", then_replace)
+    with pytest.raises(InputError, match="was changed while it was open"):
+        open_image(tmp_path / "ct")

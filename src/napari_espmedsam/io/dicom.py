@@ -122,9 +122,10 @@ def _headers(path: Path, files: Iterable[Path] | None, notes: list[str]) -> list
                 if files is not None or each.suffix.lower() in DICOM_SUFFIXES:
                     notes.append(f"{each} is not DICOM and is left out.")
                 continue
+            watch = FileWatch(each)  # before the header, which is to be of the same file
             header = _read_header(each)
             if header is not None:
-                headers.append((FileWatch(each), header))
+                headers.append((watch, header))
             elif each.name.upper() != "DICOMDIR":
                 notes.append(f"{each} is DICOM without an image and is left out.")
         except (OSError, InputError) as error:

@@ -45,6 +45,8 @@ class Frame:
             with _LOCK, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self._decode(self.watch.path)
+        except MemoryError:  # a file that is too large is not damaged
+            raise
         except Exception as error:
             raise InputError(
                 f"{self.watch.path} is damaged, cut short or compressed in a way that cannot be "

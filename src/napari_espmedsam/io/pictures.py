@@ -28,7 +28,12 @@ def read_picture(path: Path, start: bytes, series: int = 0) -> ImageFile | None:
     if read is None:
         return None
     check_series(path, series, 1)
-    return _as_file(path, read(path))
+    try:
+        return _as_file(path, read(path))
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit into memory; save it as TIFF in tiles, or in smaller parts."
+        ) from error
 
 
 def _as_file(path: Path, array: NDArray[Any]) -> ImageFile:
@@ -46,6 +51,8 @@ def _read_png(path: Path) -> NDArray[Any]:
     content = path.read_bytes()
     try:
         array: NDArray[Any] = imagecodecs.png_decode(content)
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(_damaged(path, "PNG", error)) from error
     is_palette = content[25:26] == b"\x03"  # IHDR colour type
@@ -69,6 +76,8 @@ def _read_jpeg(path: Path) -> NDArray[Any]:
             return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large for a JPEG ({error}); save it as TIFF.") from error
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(_damaged(path, "JPEG", error)) from error
 

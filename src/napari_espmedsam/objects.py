@@ -65,7 +65,7 @@ def region_columns(
 
     ids: NDArray[Any] | None = None
     if int(labels.max(initial=0)) > labels.size:  # regionprops makes a list as long as the last id
-        ids = np.append(0, np.unique(labels[labels > 0]))
+        ids = np.append(labels.dtype.type(0), np.unique(labels[labels > 0]))
         labels = np.searchsorted(ids, labels)
     intensity = () if image is None else ("mean_intensity",)
     table: Columns = regionprops_table(

@@ -13,6 +13,7 @@ MICROMETRES: dict[str, float] = {
     "um": 1.0,
     "µm": 1.0,  # micro sign
     "μm": 1.0,  # Greek mu, which some writers use
+    r"\u00b5m": 1.0,  # the micro sign as ImageJ escapes it
     "micron": 1.0,
     "microns": 1.0,
     "micrometer": 1.0,

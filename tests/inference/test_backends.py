@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ import torch
 from torch import nn
 
 from napari_espmedsam.batch.fingerprint import hash_settings
-from napari_espmedsam.errors import InputError
+from napari_espmedsam.errors import InputError, ModalityError
 from napari_espmedsam.inference.backends import choice, encoder, graph_file
 from napari_espmedsam.inference.backends.choice import Backend, choose_backend, lacking
 from napari_espmedsam.inference.backends.encoder import GraphEncoder
@@ -460,3 +463,34 @@ def test_real_damage_is_mended(
     assert found.provenance["backend"] != "torch"
     assert len(made) == 1
     assert path.read_bytes() == content
+
+
+def test_a_library_of_another_distribution_is_known_too(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(choice, "version", unknown)  # onnxruntime-gpu is onnxruntime, too
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(__version__="1.2-gpu"))
+    assert choose_backend("onnx", "cpu", "float32").label == "onnxruntime 1.2-gpu"
+
+
+@pytest.mark.parametrize("folder", ["~nobody-of-that-name/graphs", "n" * 300])
+def test_a_cache_folder_that_cannot_be_costs_speed_alone(
+    folder: str,
+    library: Library,
+    image: Array,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(VARIABLE, folder)
+    with caplog.at_level(logging.WARNING):
+        found = make_segmenter(make_model(), "onnx").segment(image, "b")
+    assert found.provenance["backend"] == "torch"
+    assert "torch computes them" in caplog.text
+
+
+def test_what_computes_a_modality_that_is_none() -> None:
+    with pytest.raises(ModalityError, match="'c'"):
+        make_segmenter(make_model()).computed_by("c", (SIZE, SIZE))

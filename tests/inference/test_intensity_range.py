@@ -128,3 +128,8 @@ def test_the_range_of_the_type_is_used_where_there_is_an_agreed_one(
 ) -> None:
     found = measure(image, make_spec(rescale="dtype"))
     assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_the_byte_order_of_a_file_changes_nothing(rng: np.random.Generator) -> None:
+    plane, limits = rng.normal(100, 30, (32, 32)).astype(np.float32), IntensityRange(3.3, 97.7)
+    np.testing.assert_array_equal(limits.rescale(plane.astype(">f4")), limits.rescale(plane))

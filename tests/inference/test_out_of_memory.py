@@ -123,3 +123,17 @@ def test_other_faults_are_passed_on() -> None:
     runner = ModelRunner(SmallCard(0, RuntimeError("a fault")), "cpu")
     with pytest.raises(RuntimeError, match="a fault"):
         segment(runner, torch.rand(2, 64, 64))
+
+
+def test_each_tile_has_a_second_try_of_its_own() -> None:
+    failed: list[int] = []
+
+    def compute(start: int, stop: int) -> int:
+        if start not in failed:
+            failed.append(start)
+            raise CUDA
+        return start
+
+    sizes: list[int] = []
+    assert in_halves(compute, 3, 1, sizes.append, device="cuda:0", shape=(64, 64)) == [0, 1, 2]
+    assert (failed, sizes) == ([0, 1, 2], [1, 1, 1])

@@ -331,3 +331,19 @@ def test_what_happens_to_the_model_afterwards_has_no_effect(
             parameter.zero_()
     np.testing.assert_array_equal(second.decode(second.encode(image)).logits, expected)
     assert expected.std() > 0
+
+
+def test_settings_may_be_numbers_of_numpy(make_segmenter: MakeSegmenter, discs: Draw) -> None:
+    image = np.stack([np.zeros((80, 90), np.uint8), discs((80, 90), [(40, 45)])])
+    post = PostProcess(min_size=np.int64(20), threshold=np.float32(0.5))  # type: ignore[arg-type]
+    found = make_segmenter().segment(
+        image, axes="CYX", channel=np.int64(1), post=post, prompt_threshold=np.float32(0.25)
+    )
+    plain = make_segmenter().segment(
+        image, axes="CYX", channel=1, post=PostProcess(min_size=20, threshold=0.5),
+        prompt_threshold=0.25,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.labels, plain.labels)
+    assert found.labels.max() == 1
+    times = {"created": ""}
+    assert json.loads(json.dumps(found.provenance)) | times == plain.provenance | times

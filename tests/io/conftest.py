@@ -35,7 +35,7 @@ def svs(tmp_path: Path) -> Callable[[np.ndarray], Path]:
         text = APERIO.format(w=array.shape[1], h=array.shape[0])
         with tifffile.TiffWriter(path) as writer:
             writer.write(array, description=text, **tiles)
-            writer.write(array[::8, ::8], description="Aperio\nthumbnail", **options)
+            writer.write(array[::8, ::8], description=f"{text} -> thumbnail", **options)
             writer.write(array[::2, ::2], description=text, **tiles)
             writer.write(array[::4, ::4], description=text, **tiles)
             writer.write(array[:20, :20], description="Aperio\nlabel", subfiletype=1, **options)

@@ -13,6 +13,7 @@ import tifffile
 from napari_espmedsam.errors import InputError, OutputError
 from napari_espmedsam.io.formats import FORMATS, LabelFormat, format_named
 from napari_espmedsam.io.label_planes import LabelPlanes
+from napari_espmedsam.io.tables import object_table
 
 each_format = pytest.mark.parametrize("kind", FORMATS.values(), ids=FORMATS)
 
@@ -119,3 +120,11 @@ def test_channels_stay_apart(tmp_path: Path, shapes: np.ndarray) -> None:
     assert tifffile.imread(path).shape == (2, 24, 30)
     planes = list(LabelPlanes(two, "CYX"))
     assert [dict(plane.index) for plane in planes] == [{"C": 0}, {"C": 1}]
+
+
+def test_ids_of_64_bits_stay_whole_numbers(tmp_path: Path, shapes: np.ndarray) -> None:
+    labels = shapes.astype(np.uint64) * 1000  # more than pixels: they are numbered anew
+    narrow = FORMATS["csv"].write(tmp_path / "a.csv", labels.astype(np.uint32), "YX")
+    wide = FORMATS["csv"].write(tmp_path / "b.csv", labels, "YX")
+    assert wide.read_bytes() == narrow.read_bytes()
+    assert {type(row["label"]) for row in object_table(labels, "YX")} == {int}

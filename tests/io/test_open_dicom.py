@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.io import dicom as dicom_module
 from napari_espmedsam.io.images import read_image
 from napari_espmedsam.io.open_image import open_image
 
@@ -235,3 +236,52 @@ def test_loosely_written_files_open_without_remarks(dicom: MakeFile) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert open_image(path).levels[0].compute().shape == (12, 10)
+
+
+def test_slices_of_another_type_are_refused_and_not_cut_off(
+    dicom: MakeFile, tmp_path: Path
+) -> None:
+    uid = generate_uid()
+    for number, signed in ((1, 0), (2, 1)):
+        tags = {"SeriesInstanceUID": uid, "InstanceNumber": number, "PixelRepresentation": signed}
+        dicom(f"x/{number}.dcm", np.full((12, 10), 65_531), BitsStored=16, HighBit=15, **tags)
+    with pytest.raises(InputError, match=r"2\.dcm.*int16.*uint16.*move files"):
+        read_image(tmp_path / "x")
+    for number, signed in ((1, 0), (2, 1)):  # rescaled, both are float32
+        tags = {"SeriesInstanceUID": uid, "InstanceNumber": number, "PixelRepresentation": signed}
+        dicom(f"y/{number}.dcm", np.full((12, 10), 7), RescaleSlope=2, RescaleIntercept=1, **tags)
+    np.testing.assert_array_equal(read_image(tmp_path / "y").array, np.full((2, 12, 10), 15.0))
+
+
+def test_a_series_number_that_is_none(dicom: MakeFile, tmp_path: Path) -> None:
+    path = dicom("x/1.dcm", _grey(), SeriesNumber=7777)
+    path.write_bytes(path.read_bytes().replace(b"7777", b"left"))
+    with pytest.raises(InputError, match="header that cannot be used"):
+        open_image(tmp_path / "x")
+
+
+def test_frames_that_the_file_has_no_room_for(dicom: MakeFile) -> None:
+    path = dicom("a.dcm", _grey(), NumberOfFrames=10_000)
+    with pytest.raises(InputError, match=r"promises 10,000 frames"):
+        open_image(path)
+
+
+def test_one_file_is_one_image(dicom: MakeFile) -> None:
+    with pytest.raises(InputError, match="no image number 1; it holds 1"):
+        open_image(dicom("a.dcm", _grey()), series=1)
+
+
+def test_a_slice_that_is_replaced_after_its_header_was_read(
+    dicom: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _series(dicom, [0.0, 1.0])
+    read = dicom_module._read_header
+
+    def then_replace(path: Path) -> Any:
+        header = read(path)
+        path.write_bytes(path.read_bytes() + b"0")
+        return header
+
+    monkeypatch.setattr(dicom_module, "_read_header", then_replace)
+    with pytest.raises(InputError, match="was changed while it was open"):
+        open_image(tmp_path / "ct")

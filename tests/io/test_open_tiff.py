@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 import os
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -16,8 +18,10 @@ import pytest
 import tifffile
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.io.content import is_series
 from napari_espmedsam.io.images import read_image
 from napari_espmedsam.io.open_image import open_image
+from napari_espmedsam.io.tiff import page_errors_of
 
 Noise = Callable[..., np.ndarray]
 Write = Callable[..., Path]
@@ -44,6 +48,9 @@ def test_the_label_of_a_slide_is_a_series_of_its_own(svs: Write, noise: Noise) -
     path = svs(array)
     _levels_are(open_image(path, series=2), array[:20, :20])
     np.testing.assert_array_equal(read_image(path, series=2).array, array[:20, :20])
+    for read in (open_image, read_image):
+        assert read(path).spacing == {"Y": 0.5, "X": 0.5}
+        assert read(path, series=1).spacing == {}  # a thumbnail repeats the words of the tissue
     for number in (3, -1):
         for read in (open_image, read_image):
             with pytest.raises(InputError, match=f"no image number {number}; it holds 3"):
@@ -117,7 +124,7 @@ def test_contrast_limits(tmp_path: Path, noise: Noise, dtype: Any, expected: Any
     assert (low, high) == pytest.approx(expected or tuple(np.percentile(array, (0.1, 99.9))))
 
 
-@pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
+@pytest.mark.parametrize("value", [0.0, 7.0, np.nan, 1e17, -1e30])
 def test_contrast_limits_of_a_flat_image(tmp_path: Path, value: float) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.full((20, 24), value, np.float32))
     ((low, high),) = open_image(tmp_path / "a.tif").contrast_limits
@@ -147,6 +154,30 @@ def test_axes_given_by_the_user(tmp_path: Path, noise: Noise) -> None:
     _levels_are(image, np.moveaxis(array, 0, -1))
     with pytest.raises(InputError, match="'ZY' do not fit"):
         open_image(tmp_path / "a.tif", axes="ZY")
+
+
+def test_names_and_limits_of_channels_follow_the_axes_of_the_user(
+    tmp_path: Path, noise: Noise
+) -> None:
+    array = noise((3, 20, 24)) * np.array([1, 10, 100], np.uint16)[:, None, None]
+    names = {"axes": "CYX", "Channel": {"Name": ["a", "b", "c"]}}
+    tifffile.imwrite(tmp_path / "c.ome.tif", array, photometric="minisblack", metadata=names)
+    channels = open_image(tmp_path / "c.ome.tif")
+    assert channels.channel_names == ("a", "b", "c")
+    slices = open_image(tmp_path / "c.ome.tif", axes="ZYX")
+    assert slices.channel_names == ()
+    assert slices.contrast_limits == (channels.contrast_limits[1],)  # of the middle one
+    tifffile.imwrite(tmp_path / "z.tif", array, photometric="minisblack")
+    again = open_image(tmp_path / "z.tif", axes="CYX")
+    assert again.contrast_limits == channels.contrast_limits
+    assert open_image(tmp_path / "z.tif", axes="SYX").contrast_limits == ()
+
+
+def test_a_lone_channel_is_no_axis_and_has_no_name(tmp_path: Path, noise: Noise) -> None:
+    names = {"axes": "CYX", "Channel": {"Name": ["a"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((1, 20, 24)), metadata=names)
+    image = open_image(tmp_path / "a.ome.tif")
+    assert (image.axes, image.channel_names) == ("YX", ())
 
 
 @pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"compression": "zlib"}])
@@ -334,3 +365,33 @@ def test_pictures_open_too(tmp_path: Path, noise: Noise) -> None:
     image = open_image(tmp_path / "a.png")
     assert image.axes == "YXS"
     _levels_are(image, array)
+
+
+@pytest.mark.parametrize("read", [open_image, read_image])
+def test_pictures_hold_one_image(tmp_path: Path, noise: Noise, read: Any) -> None:
+    from PIL import Image
+
+    Image.fromarray(noise((20, 24), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no image number 1; it holds 1"):
+        read(tmp_path / "a.png", series=1)
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".tif", "a\0b.tif"], ids=["long", "zero"])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    for read in (open_image, read_image):
+        with pytest.raises(InputError, match="check"):
+            read(tmp_path / name)
+    assert not is_series(tmp_path / name)
+
+
+def test_the_errors_of_another_thread_are_not_ours() -> None:
+    def fail() -> None:
+        logging.getLogger("tifffile").error("<tifffile.TiffPages @8> invalid page offset 99")
+
+    with page_errors_of() as found:
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        assert found == []
+        fail()
+        assert len(found) == 1

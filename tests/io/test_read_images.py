@@ -13,8 +13,10 @@ import tifffile
 from PIL import Image
 
 from napari_espmedsam.errors import InputError
-from napari_espmedsam.io import tiff
+from napari_espmedsam.io import images, tiff
 from napari_espmedsam.io.images import read_image
+from napari_espmedsam.io.lazy_image import LazyImage
+from napari_espmedsam.io.watch import FileWatch, lazy
 
 
 def _stack(shape: tuple[int, ...] = (3, 20, 24), dtype: Any = np.uint16) -> np.ndarray:
@@ -110,7 +112,9 @@ def test_imagej_sizes_in_micrometres(tmp_path: Path) -> None:
     assert image.pixel_size is None  # not square
 
 
-@pytest.mark.parametrize(("unit", "expected"), [("nm", 2e-4), ("mm", 200.0), ("pixel", None)])
+@pytest.mark.parametrize(
+    ("unit", "expected"), [("nm", 2e-4), ("mm", 200.0), (r"\u00B5m", 0.2), ("pixel", None)]
+)
 def test_imagej_units(tmp_path: Path, unit: str, expected: float | None) -> None:
     path = _tiff(
         tmp_path / "a.tif",
@@ -326,3 +330,30 @@ def test_unknown_axes_are_named(tmp_path: Path) -> None:
     path = _tiff(tmp_path / "a.tif", array, metadata={"axes": "PTZCYX"})
     with pytest.raises(InputError, match="PTZCYX"):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_pictures_that_are_too_large_are_not_called_damaged(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(_stack((20, 24), np.uint8)).save(tmp_path / f"a{suffix}")
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("imagecodecs.png_decode", full)
+    monkeypatch.setattr(Image, "open", full)
+    with pytest.raises(InputError, match="does not fit into memory"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+def test_lazy_files_that_are_too_large_are_not_called_damaged(tmp_path: Path) -> None:
+    class Full:
+        shape, dtype, chunks = (20, 24), np.dtype(np.uint8), (20, 24)
+
+        def __getitem__(self, index: Any) -> np.ndarray:
+            raise MemoryError
+
+    level = lazy(Full(), FileWatch(tmp_path), "YX")
+    with pytest.raises(InputError, match="does not fit into memory"):
+        images._computed(LazyImage(tmp_path, "a", (level,), "YX"))

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from napari_espmedsam.errors import InputError, OutputError
-from napari_espmedsam.io.atomic import atomic_path
+from napari_espmedsam.io.atomic import atomic_folder, atomic_path
 from napari_espmedsam.io.images import read_image
 from napari_espmedsam.io.labels import (
     imagej_labels,
@@ -23,6 +23,7 @@ from napari_espmedsam.io.labels import (
 )
 from napari_espmedsam.io.overlay import MAX_PLANES, draw_overlay, write_overlay_png
 from napari_espmedsam.io.tables import object_table, write_table_csv
+from napari_espmedsam.io.zarr_labels import write_labels_zarr
 
 
 def _blocks(shape: tuple[int, ...] = (2, 3, 20, 24)) -> np.ndarray:
@@ -157,6 +158,67 @@ def test_a_full_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), KeyboardInterrupt()])
+def test_the_old_folder_comes_back_where_the_new_one_cannot_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    old = tmp_path / "a"
+    old.mkdir()
+    (old / "old.txt").write_text("old")
+    real, calls = os.replace, iter(range(9))
+
+    def second_fails(source: Path, target: Path) -> None:
+        if next(calls) == 1:
+            raise error
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", second_fails)
+    with pytest.raises((OutputError, KeyboardInterrupt)), atomic_folder(old) as new:
+        (new / "new.txt").write_text("new")
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/old.txt"]
+
+
+def test_an_old_folder_that_cannot_come_back_is_kept_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "a"
+    old.mkdir()
+    (old / "old.txt").write_text("old")
+    real, calls = os.replace, iter(range(9))
+
+    def only_once(source: Path, target: Path) -> None:
+        if next(calls):
+            raise PermissionError(13, "Permission denied")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", only_once)
+    with pytest.raises(OutputError, match="Permission denied") as caught, atomic_folder(old):
+        pass
+    (left,) = tmp_path.iterdir()
+    assert str(left) in str(caught.value)
+    assert (left / "old.txt").read_text() == "old"
+
+
+def test_a_link_to_a_folder_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old.txt").write_text("old")
+    (tmp_path / "a").symlink_to(tmp_path / "real")
+    with atomic_folder(tmp_path / "a") as new:
+        (new / "new.txt").write_text("new")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "new.txt", "old.txt", "real"]
+
+
+@pytest.mark.parametrize("letter", ["n", "\u00b5"])
+def test_names_may_be_as_long_as_the_disk_takes(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / (letter * (250 // len(letter.encode())) + ".tif")
+    assert write_labels_tiff(path, _blocks(), "TZYX").is_file()
+
+
+def test_names_that_are_too_long_are_output_errors(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="name too long"):
+        write_labels_zarr(tmp_path / ("n" * 300), _blocks(), "TZYX")
+
+
 def test_an_output_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="output folder"):
@@ -287,6 +349,11 @@ def test_overlay_takes_constant_and_nan_images() -> None:
     labels = np.zeros((32, 32), np.uint32)
     draw_overlay(np.full((32, 32), 7.0), labels)
     draw_overlay(np.full((32, 32), np.nan), labels)
+
+
+def test_overlay_takes_large_constants() -> None:
+    picture = draw_overlay(np.full((32, 32), 1e17), np.zeros((32, 32), np.uint32), min_side=32)
+    assert not picture.any()
 
 
 def test_overlay_refuses_what_does_not_fit() -> None:

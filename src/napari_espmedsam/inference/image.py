@@ -266,7 +266,7 @@ def _check_channel(axes: str, n_channels: int, channel: int | None) -> int | Non
             f"The image (axes {axes}) has {n_channels} channels, and the model takes one. Choose "
             f"it with channel=0 to {n_channels - 1}{colours}."
         )
-    return (channel or 0) if "C" in axes else None
+    return int(channel or 0) if "C" in axes else None
 
 
 def _check_finite(plane: npt.NDArray[Any], i: int) -> None:

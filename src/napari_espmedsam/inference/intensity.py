@@ -39,7 +39,8 @@ class IntensityRange:
 
     def rescale(self, plane: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Map a plane, (H, W) or (H, W, 3), to float32 in [0, 1]."""
-        exact = plane.dtype.itemsize <= 2 or plane.dtype == np.float32
+        # By kind and size: a float32 of the other byte order is one too.
+        exact = plane.dtype.itemsize <= 2 or (plane.dtype.kind, plane.dtype.itemsize) == ("f", 4)
         span = self.high - self.low
         exact &= span > _FLOAT32[0] and max(abs(self.low), abs(self.high)) < _FLOAT32[1]
         values: npt.NDArray[Any] = plane.astype(np.float32 if exact else np.float64)

@@ -74,7 +74,7 @@ def in_halves(
             if not is_out_of_memory(error):
                 raise
         else:
-            start = stop
+            start, last_try = stop, False
             continue
         # Outside the handler, whose traceback holds the tensors of the attempt.
         if last_try:

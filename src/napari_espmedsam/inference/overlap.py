@@ -104,7 +104,7 @@ def compact(ids: Ids) -> tuple[Ids, Integers]:
     present = np.zeros(highest + 1, dtype=bool)
     present[ids] = True
     table = np.cumsum(present) - 1
-    return np.flatnonzero(present)[: ids.size].astype(np.uint32), table[ids]
+    return np.flatnonzero(present).astype(np.uint32), table[ids]
 
 
 def count_pixels(ids: Ids, length: Integers) -> tuple[Ids, Integers]:

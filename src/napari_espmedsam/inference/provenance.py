@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ def make_provenance(
         is "". ``edited_cells`` counts the prompt cells that were set by hand, by plane number.
     """
     geometry, stack = plan.geometry, plan.stack
-    return {
+    record = {
         "software": "napari-espmedsam",
         "version": __version__,
         "torch": str(torch.__version__),
@@ -60,3 +61,6 @@ def make_provenance(
         "dtype": str(stack.array.dtype),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    # Settings may be numpy's numbers, which JSON does not know.
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=lambda value: value.item()))
+    return plain

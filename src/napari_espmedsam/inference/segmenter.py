@@ -171,8 +171,14 @@ class Segmenter:
         -------
         str
             "torch", or library and version: ``"onnxruntime 1.23.0"``.
+
+        Raises
+        ------
+        ModalityError
+            If the checkpoint lacks the modality.
         """
-        return self._runner.computed_by(self.modalities.index(modality), shape)
+        known = resolve_modality(self.header, modality)
+        return self._runner.computed_by(self.modalities.index(known), shape)
 
     def input_spec(self, modality: str | None = None) -> InputSpec:
         """Say how images of a modality enter the model: geometry, size, scale, diameter.

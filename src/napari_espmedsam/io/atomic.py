@@ -85,17 +85,21 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _flush(file)
-            _exchange(temporary, path, aside)
+            if path.exists():
+                os.replace(path, aside)
+            os.replace(temporary, path)
+            _remove(aside)
         finally:
-            for left in (temporary, aside):
-                shutil.rmtree(left, ignore_errors=True)
+            _remove(temporary)
+            _put_back(aside, path)
 
 
 @contextmanager
 def _renamed_at_last(path: Path, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary name beside `path`; say what is wrong in the words of an OutputError."""
-    # Writers look at the suffix, so the temporary name keeps it.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    # Writers look at the suffix, so the temporary name keeps it. It may not outgrow the longest
+    # name that a disk takes.
+    temporary = path.with_name(f".{path.stem[:32]}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         make_folder(path.parent)
         if not overwrite and path.exists():
@@ -108,17 +112,26 @@ def _renamed_at_last(path: Path, overwrite: bool) -> Iterator[Path]:
         ) from error
 
 
-def _exchange(new: Path, path: Path, aside: Path) -> None:
-    """Give a new folder the name of an old one, or leave the old one where it was."""
-    if not path.exists():
-        os.replace(new, path)
+def _remove(folder: Path) -> None:
+    """Remove a folder, or a link to one, as far as that is possible."""
+    if folder.is_symlink():
+        with suppress(OSError):
+            folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Give an old folder its name back where no new one took it."""
+    if not os.path.lexists(aside) or os.path.lexists(path):
         return
-    os.replace(path, aside)
     try:
-        os.replace(new, path)
-    except OSError:
         os.replace(aside, path)
-        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path} ({error.strerror or error}); what it held is whole and lies in "
+            f"{aside}: rename that folder."
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -19,10 +19,10 @@ def first_bytes(path: Path, count: int = 16) -> bytes:
     Raises
     ------
     InputError
-        If it is missing, empty, a folder, a loop of links or may not be read.
+        If it is missing, empty, a folder, a loop of links, may not be read or cannot be a name.
     """
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise InputError(f"{path} is a folder, not an image; name the files in it.")
         if path.exists() and not path.is_file():  # a pipe would be waited for without end
             raise InputError(f"{path} is a pipe or a device, not a file; copy its content to one.")
@@ -32,11 +32,27 @@ def first_bytes(path: Path, count: int = 16) -> bytes:
         raise InputError(f"{path} does not exist; check the spelling and the folder.") from error
     except OSError as error:
         raise InputError(
-            f"{path} cannot be opened ({error.strerror or error}); check its permissions."
+            f"{path} cannot be opened ({error.strerror or error}); check its permissions and name."
         ) from error
+    except ValueError as error:  # a zero byte
+        raise InputError(f"{str(path)!r} cannot be a name ({error}); check it.") from error
     if not start:
         raise InputError(f"{path} is empty (0 bytes); copy or export the file again.")
     return start
+
+
+def check_series(path: Path, series: int, n: int, what: str = "image") -> None:
+    """Check that a file or folder with `n` images has one of number `series`, counted from 0.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    if not 0 <= series < n:
+        raise InputError(
+            f"{path} has no {what} number {series}; it holds {n}, counted from 0 to {n - 1}."
+        )
 
 
 DICOM_BYTES = 132
@@ -89,7 +105,7 @@ def is_dicom_file(path: Path) -> bool:
 
 def is_series(path: Path) -> bool:
     """Tell whether a path is a folder with DICOM files, which can be opened as one stack."""
-    return path.is_dir() and not is_zarr(path) and holds_dicom(path)
+    return os.path.isdir(path) and not is_zarr(path) and holds_dicom(path)
 
 
 ZARR_MARKS = (".zattrs", ".zgroup", ".zarray", "zarr.json")

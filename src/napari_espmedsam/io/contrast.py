@@ -75,4 +75,9 @@ def _range(values: NDArray[Any]) -> Range:
     if low < high:
         return (low, high)
     low, high = float(finite.min()), float(finite.max())
-    return (low, high) if low < high else (low, low + 1.0)
+    return (low, high) if low < high else (low, above(low))
+
+
+def above(low: float) -> float:
+    """Return the white that goes with the black of a flat image: 1 more, as far as that is more."""
+    return low + max(1.0, abs(low) * 2.0**-22)  # a step that float32 has, too

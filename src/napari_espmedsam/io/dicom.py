@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io import dicom_header
 from napari_espmedsam.io.axes import our_axes
-from napari_espmedsam.io.content import DICOM_BYTES, DICOM_SUFFIXES, is_dicom
+from napari_espmedsam.io.content import DICOM_BYTES, DICOM_SUFFIXES, check_series, is_dicom
 from napari_espmedsam.io.lazy_image import LazyImage
 from napari_espmedsam.io.levels import finish
 from napari_espmedsam.io.watch import FileWatch, lazy
@@ -74,16 +75,14 @@ def open_dicom_series(
         If there is no image, or no series of that number.
     """
     notes: list[str] = []
-    found = _by_series(_headers(path, files, notes))
+    headers = _headers(path, files, notes)
+    with _header_errors(path):
+        found = _by_series(headers)
     if not found:
         raise InputError(
             f"{path} holds no DICOM image that can be read; name another folder. {' '.join(notes)}"
         )
-    if not 0 <= series < len(found):
-        raise InputError(
-            f"{path} has no series number {series}; it holds {len(found)}, counted from 0 to "
-            f"{len(found) - 1}."
-        )
+    check_series(path, series, len(found), "series")
     return _open(path, found[series], len(found), notes)
 
 
@@ -123,9 +122,10 @@ def _headers(path: Path, files: Iterable[Path] | None, notes: list[str]) -> list
                 if files is not None or each.suffix.lower() in DICOM_SUFFIXES:
                     notes.append(f"{each} is not DICOM and is left out.")
                 continue
+            watch = FileWatch(each)  # before the header, which is to be of the same file
             header = _read_header(each)
             if header is not None:
-                headers.append((FileWatch(each), header))
+                headers.append((watch, header))
             elif each.name.upper() != "DICOMDIR":
                 notes.append(f"{each} is DICOM without an image and is left out.")
         except (OSError, InputError) as error:
@@ -149,16 +149,30 @@ def _by_series(headers: Sequence[_Header]) -> list[list[_Header]]:
     return [groups[key] for key in sorted(groups)]
 
 
+@contextmanager
+def _header_errors(path: Path) -> Iterator[None]:
+    """Say in a sentence that a header holds what makes no sense: numbers that are none, say."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} has a DICOM header that cannot be used "
+            f"({str(error).strip() or type(error).__name__}); export it again."
+        ) from error
+
+
 def _open(path: Path, files: Sequence[_Header], n_series: int, notes: list[str]) -> LazyImage:
     from napari_espmedsam.io.dicom_frames import Frame, FrameStack
 
-    try:
+    with _header_errors(path):
         ordered, depth = _in_order(path, files, notes)
         first = ordered[0][1]
         frames = [
             Frame(watch, header, number)
             for watch, header in ordered
-            for number in range(dicom_header.frame_count(header))
+            for number in range(_frame_count(watch, header))
         ]
         stack = FrameStack(frames)
         axis = "Z" if len(ordered) > 1 else dicom_header.frame_axis(first)
@@ -168,13 +182,6 @@ def _open(path: Path, files: Sequence[_Header], n_series: int, notes: list[str])
         if len(ordered) > 1:  # the thickness of a slice is not the step to the next
             sizes = {a: v for a, v in sizes.items() if a in "YX"} | depth
         window = None if "S" in axes else dicom_header.window(first)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{path} has a DICOM header that cannot be used "
-            f"({str(error).strip() or type(error).__name__}); export it again."
-        ) from error
     return finish(
         path,
         [array],
@@ -184,6 +191,20 @@ def _open(path: Path, files: Sequence[_Header], n_series: int, notes: list[str])
         n_series=n_series,
         warnings=notes,
     )
+
+
+def _frame_count(watch: FileWatch, header: Any) -> int:
+    """Return the number of frames; InputError where the file has no room for them.
+
+    Frames are listed one by one, which for a number that means nothing would never end.
+    """
+    count, size = dicom_header.frame_count(header), watch.path.stat().st_size
+    if count * dicom_header.least_frame_bytes(header) > size:
+        raise InputError(
+            f"{watch.path} is DICOM that is cut short or damaged (its header promises {count:,} "
+            f"frames, and it has {size:,} bytes); export it again."
+        )
+    return count
 
 
 def _in_order(

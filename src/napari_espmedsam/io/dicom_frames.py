@@ -45,6 +45,8 @@ class Frame:
             with _LOCK, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self._decode(self.watch.path)
+        except MemoryError:  # a file that is too large is not damaged
+            raise
         except Exception as error:
             raise InputError(
                 f"{self.watch.path} is damaged, cut short or compressed in a way that cannot be "
@@ -88,10 +90,10 @@ class FrameStack:
     def __init__(self, frames: Sequence[Frame]) -> None:
         self._frames = list(frames)
         first = frames[0].decode()
-        rescaled = any(
+        self._rescaled = first.ndim == 2 and any(
             dicom_header.rescale(each.header, each.number) != (1.0, 0.0) for each in frames
         )
-        self.dtype = np.dtype(np.float32) if rescaled and first.ndim == 2 else first.dtype
+        self.dtype = np.dtype(np.float32) if self._rescaled else first.dtype
         self.shape = (len(self._frames), *first.shape)
         self.chunks = (1, *first.shape)
 
@@ -109,9 +111,11 @@ class FrameStack:
     def _decoded(self, number: int) -> NDArray[Any]:
         frame = self._frames[number]
         pixels = frame.decode()
-        if pixels.shape != self.shape[1:]:
+        fits = self._rescaled or np.can_cast(pixels.dtype, self.dtype)
+        if pixels.shape != self.shape[1:] or not fits:
             raise InputError(
-                f"{frame.watch.path}: frame {frame.number} has shape {pixels.shape}, the first of "
-                f"the series {self.shape[1:]}; move files of other images out of the folder."
+                f"{frame.watch.path}: frame {frame.number} has shape {pixels.shape} and type "
+                f"{pixels.dtype}, the first of the series {self.shape[1:]} and {self.dtype}; move "
+                "files of other images out of the folder."
             )
         return pixels

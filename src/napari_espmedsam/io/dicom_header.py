@@ -20,6 +20,17 @@ def frame_count(header: Any) -> int:
     return max(1, int(header.get("NumberOfFrames") or 1))
 
 
+def least_frame_bytes(header: Any) -> int:
+    """Return how many bytes a frame takes in the file at least; 1 where it is compressed."""
+    meta = getattr(header, "file_meta", {})
+    syntax = meta.get("TransferSyntaxUID")
+    if syntax is None or syntax.is_compressed or syntax.is_deflated:
+        return 1
+    # One sample of each pixel: the others may be shared by several.
+    bits = int(header.Rows) * int(header.Columns) * int(header.get("BitsAllocated") or 1)
+    return max(1, bits // 8)
+
+
 def frame_axis(header: Any) -> str:
     """Tell whether the frames of a file are moments (T) or slices (Z)."""
     timed = any(header.get(name) for name in ("FrameTime", "FrameTimeVector", "CineRate"))

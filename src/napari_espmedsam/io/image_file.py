@@ -19,8 +19,8 @@ class ImageFile:
     path : Path
         Where it was read from.
     array : ndarray
-        Pixels in the file's own dtype (native byte order); read-only memory map where the file is
-        large and uncompressed.
+        Pixels in the file's own dtype, in native byte order; where the file is large and
+        uncompressed a read-only memory map, in the file's byte order.
     axes : str
         One letter per dimension of `array`, out of ``TZCYX`` and ``S`` (colour samples: red,
         green, blue; always last and always three). Axes of length one are dropped.

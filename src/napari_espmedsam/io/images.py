@@ -55,11 +55,11 @@ def read_image(
 
 
 def _read(path: Path, series: int) -> ImageFile:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         start = first_bytes(path, DICOM_BYTES)
         if start.startswith(TIFF) and not is_dicom(start):
             return read_tiff(path, series)
-        picture = read_picture(path, start)
+        picture = read_picture(path, start, series)
         if picture is not None:
             return picture
     return _computed(open_image(path, series=series))

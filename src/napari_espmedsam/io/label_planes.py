@@ -130,4 +130,5 @@ def _as_ids(ids: NDArray[Any]) -> NDArray[Any]:
             f"label ids {lowest:,} to {highest:,} cannot be written (0 to {MAX_ID:,}); number the "
             "objects anew from 1 on."
         )
-    return ids.astype(np.uint32) if ids.dtype.kind in "ib" else ids
+    # 64 bits would become floats beside signed numbers.
+    return ids if ids.dtype.kind == "u" and ids.itemsize <= 4 else ids.astype(np.uint32)

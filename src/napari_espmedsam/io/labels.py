@@ -75,7 +75,8 @@ def write_labels_tiff(
     axes : str
         One letter per dimension out of ``TZCYX``; stored in that order.
     spacing : Mapping of str to float, optional
-        Step along ``Z``, ``Y``, ``X`` in micrometres and ``T`` in seconds; stored as far as known.
+        Step along ``Z``, ``Y``, ``X`` in micrometres and ``T`` in seconds; stored as far as known,
+        ``Z`` only beside ``Y`` and ``X``, with which it shares its unit.
     provenance : Mapping, optional
         How the labels were made; stored as JSON in ImageJ's Info (Image > Show Info...).
     overwrite : bool

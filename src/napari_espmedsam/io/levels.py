@@ -108,6 +108,7 @@ def finish(
     kept, notes, n_channels = list(levels), list(warnings), 1
     if "C" in axes:
         n_channels = int(levels[0].shape[axes.index("C")])
+    named = "C" in axes and len(channel_names) == n_channels
     limits = tuple(contrast_limits) if len(contrast_limits) == n_channels else ()
     while True:
         try:
@@ -126,7 +127,7 @@ def finish(
         levels=tuple(kept),
         axes=axes,
         spacing={axis: size for axis, size in spacing.items() if axis in axes},
-        channel_names=tuple(channel_names) if len(channel_names) == n_channels else (),
+        channel_names=tuple(channel_names) if named else (),
         contrast_limits=limits,
         n_series=n_series,
         warnings=tuple(notes),

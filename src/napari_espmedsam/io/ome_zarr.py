@@ -9,7 +9,7 @@ from typing import Any
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io import ngff
 from napari_espmedsam.io.axes import our_axes
-from napari_espmedsam.io.content import is_zarr
+from napari_espmedsam.io.content import check_series, is_zarr
 from napari_espmedsam.io.lazy_image import LazyImage
 from napari_espmedsam.io.levels import finish, fitting
 from napari_espmedsam.io.watch import FileWatch, lazy
@@ -90,8 +90,8 @@ def _open(path: Path, series: int) -> LazyImage:
         folder, n_series = _image_in(path, attributes, series)
         group = _group(folder)
         attributes = ngff.attributes(group)
-    elif series != 0:
-        raise InputError(f"{path} has no image number {series}; it holds 1, counted from 0 to 0.")
+    else:
+        check_series(path, series, 1)
     return _image(path, folder, group, attributes, n_series)
 
 
@@ -109,11 +109,7 @@ def _image_in(path: Path, attributes: Mapping[str, Any], series: int) -> tuple[P
             f"{path} is Zarr without the metadata of an image (no 'multiscales' in its "
             "attributes); export it as OME-Zarr, or name the image in it."
         )
-    if not 0 <= series < len(images):
-        raise InputError(
-            f"{path} has no image number {series}; it holds {len(images)}, counted from 0 to "
-            f"{len(images) - 1}."
-        )
+    check_series(path, series, len(images))
     return images[series], len(images)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from napari_espmedsam.errors import InputError
@@ -11,6 +10,7 @@ from napari_espmedsam.io.axes import rename
 from napari_espmedsam.io.content import (
     DICOM_BYTES,
     TIFF,
+    check_series,
     first_bytes,
     holds_dicom,
     is_dicom,
@@ -47,30 +47,41 @@ def open_image(
     Raises
     ------
     InputError
-        If it is missing, of another kind, cut short or damaged, or if `axes` does not fit it.
+        If it is missing, of another kind, cut short or damaged, if `axes` does not fit it, or if
+        it has no image `series`.
     """
     path = Path(path)
     image = _open(path, series)
     if axes is None:
         return image
     levels, letters = rename(path, image.levels, image.axes, axes)
-    spacing = {a: v for a, v in image.spacing.items() if a in letters}
-    return replace(image, levels=tuple(levels), axes=letters, spacing=spacing)
+    same = image.rgb == letters.endswith("S") and image.axes.find("C") == letters.find("C")
+    return finish(
+        path,
+        levels,
+        letters,
+        spacing=image.spacing,
+        channel_names=image.channel_names if same else (),
+        contrast_limits=image.contrast_limits if same else (),
+        n_series=image.n_series,
+        warnings=image.warnings,
+    )
 
 
 def _open(path: Path, series: int) -> LazyImage:
-    if path.is_dir():
+    if os.path.isdir(path):  # False for names that no file can have
         return _open_folder(path, series)
     start = first_bytes(path, DICOM_BYTES)
     if is_dicom(start):  # before TIFF: the 128 bytes ahead of DICOM's mark may feign another kind
         from napari_espmedsam.io.dicom import open_dicom
 
+        check_series(path, series, 1)
         return open_dicom(path)
     if start.startswith(TIFF):
         from napari_espmedsam.io.tiff_pyramid import open_tiff
 
         return open_tiff(path, series)
-    picture = read_picture(path, start)
+    picture = read_picture(path, start, series)
     if picture is not None:
         return _from_memory(picture)
     raise InputError(

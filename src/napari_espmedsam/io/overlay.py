@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.atomic import atomic_path
+from napari_espmedsam.io.contrast import above
 from napari_espmedsam.io.labels import label_colours
 
 Picture = NDArray[np.uint8]
@@ -114,7 +115,7 @@ def _range(image: NDArray[Any], *, rgb: bool) -> tuple[float, float]:
     if not sample.size:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(sample, PERCENTILES))
-    return (low, high) if high > low else (low, low + 1.0)
+    return (low, high) if high > low else (low, above(low))
 
 
 def _stretch(plane: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:

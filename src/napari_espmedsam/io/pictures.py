@@ -9,25 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_espmedsam.errors import InputError
+from napari_espmedsam.io.content import check_series
 from napari_espmedsam.io.image_file import ImageFile
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
 
-def read_picture(path: Path, start: bytes) -> ImageFile | None:
+def read_picture(path: Path, start: bytes, series: int = 0) -> ImageFile | None:
     """Read a PNG or JPEG file; None where `start`, its first bytes, say that it is neither.
 
     Raises
     ------
     InputError
-        If it is cut short, damaged or too large.
+        If it is cut short, damaged, too large or `series` is not 0: it holds one image.
     """
-    if start.startswith(PNG):
-        return _as_file(path, _read_png(path))
-    if start.startswith(JPEG):
-        return _as_file(path, _read_jpeg(path))
-    return None
+    read = _read_png if start.startswith(PNG) else _read_jpeg if start.startswith(JPEG) else None
+    if read is None:
+        return None
+    check_series(path, series, 1)
+    try:
+        return _as_file(path, read(path))
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit into memory; save it as TIFF in tiles, or in smaller parts."
+        ) from error
 
 
 def _as_file(path: Path, array: NDArray[Any]) -> ImageFile:
@@ -45,6 +51,8 @@ def _read_png(path: Path) -> NDArray[Any]:
     content = path.read_bytes()
     try:
         array: NDArray[Any] = imagecodecs.png_decode(content)
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(_damaged(path, "PNG", error)) from error
     is_palette = content[25:26] == b"\x03"  # IHDR colour type
@@ -68,6 +76,8 @@ def _read_jpeg(path: Path) -> NDArray[Any]:
             return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} is too large for a JPEG ({error}); save it as TIFF.") from error
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(_damaged(path, "JPEG", error)) from error
 

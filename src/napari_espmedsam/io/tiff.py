@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.axes import our_axes
+from napari_espmedsam.io.content import check_series
 from napari_espmedsam.io.image_file import ImageFile
 from napari_espmedsam.io.tiff_metadata import axes_kind, spacing
 
@@ -75,10 +77,7 @@ def choose_series(path: Path, tif: tifffile.TiffFile, series: int) -> tifffile.T
     n = len(tif.series)
     if not n:
         raise InputError(f"{path} holds no image (0 series, at least 1 is needed).")
-    if not 0 <= series < n:
-        raise InputError(
-            f"{path} has no image number {series}; it holds {n}, counted from 0 to {n - 1}."
-        )
+    check_series(path, series, n)
     return tif.series[series]
 
 
@@ -107,14 +106,17 @@ def page_errors_of() -> Iterator[list[str]]:
     """Collect what tifffile logs about broken page chains.
 
     A TIFF that was cut between two pages is a shorter stack to tifffile, which only logs the
-    broken chain. A plane that silently goes missing is worse than an error.
+    broken chain. A plane that silently goes missing is worse than an error. What other threads
+    read meanwhile is theirs.
     """
     found: list[str] = []
+    mine = threading.get_ident()
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            message = record.getMessage()
-            if record.levelno >= logging.ERROR and message.startswith("<tifffile.TiffPages"):
+            message, ours = record.getMessage(), record.thread in (mine, None)
+            is_error = ours and record.levelno >= logging.ERROR
+            if is_error and message.startswith("<tifffile.TiffPages"):
                 found.append(message)
 
     logger, handler = logging.getLogger("tifffile"), Collector()

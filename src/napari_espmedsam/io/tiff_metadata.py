@@ -36,6 +36,8 @@ def spacing(tif: tifffile.TiffFile, series: int = 0) -> dict[str, float]:
     if tif.is_imagej and tif.imagej_metadata:
         return _imagej_spacing(tif, tif.imagej_metadata)
     if tif.is_svs:
+        if series:  # a label, a macro or a smaller picture, which may repeat the tissue's MPP
+            return {}
         return _aperio_spacing(tif.pages.first.description)
     if any(getattr(tif, f"is_{kind}") for kind in _CALIBRATED):
         return _tag_spacing(tif.series[series].keyframe)

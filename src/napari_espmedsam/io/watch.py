@@ -75,7 +75,7 @@ class WatchedArray:
         self._watch.check()
         try:
             part: NDArray[Any] = np.asarray(self._array[index])
-        except InputError:
+        except (InputError, MemoryError):  # a file that is too large is not damaged
             raise
         except Exception as error:
             raise InputError(

@@ -65,7 +65,7 @@ def write_labels_zarr(
     import zarr
 
     planes, path = LabelPlanes(labels, axes), Path(path)
-    if path.is_dir() and not holds_zarr(path) and any(path.iterdir()):
+    if os.path.isdir(path) and not holds_zarr(path) and any(path.iterdir()):
         raise OutputError(
             f"{path} is a folder that holds something else than OME-Zarr, and would be replaced; "
             "choose another name."

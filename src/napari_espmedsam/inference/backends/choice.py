@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from napari_espmedsam.errors import InputError
@@ -83,7 +84,14 @@ def choose_backend(wish: str, device: str, precision: str) -> Backend:
             "Choose precision float32."
         )
     library = _NEEDS[wish][0]
-    return Backend(wish, f"{library} {version(library)}")
+    return Backend(wish, f"{library} {_version(library)}")
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # of another distribution, as onnxruntime-gpu is
+        return str(getattr(import_module(library), "__version__", "of unknown version"))
 
 
 def _automatic() -> tuple[str, ...]:

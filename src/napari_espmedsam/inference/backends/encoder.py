@@ -85,10 +85,13 @@ class GraphEncoder(nn.Module):
 
     def _make(self, bag: int, size: int) -> Run | None:
         """Find or export a graph and check it; a file that is of no use is made once more."""
-        file = GraphFile(self.encoder, self.config, bag, size)
+        file: GraphFile | None = None
         problem: Exception | None = None
-        for export in (False, True) if file.path.is_file() else (True,):
+        for export in (False, True):
             try:
+                file = file or GraphFile(self.encoder, self.config, bag, size)
+                if not (export or file.path.is_file()):
+                    continue
                 if export:
                     _log.info(
                         "Exporting the encoder for %s, once: %s", self.backend.name, file.path

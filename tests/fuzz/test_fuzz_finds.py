@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_espmedsam.errors import EspMedSamError
+from napari_espmedsam.io.images import read_image
 from tests.fuzz import readers, seeds
 from tests.fuzz.mutate import join_parts
 
@@ -91,6 +94,21 @@ def test_a_field_that_is_called_like_an_argument_is_refused() -> None:
     header["config"]["name"] = 3
     with pytest.raises(EspMedSamError, match="name: Extra inputs are not permitted"):
         readers.checkpoint_header(json.dumps(header).encode())
+
+
+def test_a_tiff_that_does_not_say_where_its_pixels_are_is_refused() -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((20, 24)))
+    file.seek(0)
+    with tifffile.TiffFile(file) as tif:
+        places = [tif.pages[0].tags[name].offset for name in ("StripOffsets", "StripByteCounts")]
+    data = bytearray(file.getvalue())
+    for place in places:
+        data[place : place + 2] = b"\xff\xff"
+    path = readers.folder() / "a.tif"
+    path.write_bytes(data)
+    with pytest.raises(EspMedSamError, match=r"a\.tif"):
+        read_image(path)
 
 
 def test_an_image_without_pixels_is_refused() -> None:

@@ -54,7 +54,7 @@ def read_tiff(path: Path, series: int = 0) -> ImageFile:
                 chosen = choose_series(path, tif, series)
                 kind, shape = axes_kind(chosen), tuple(chosen.shape)
                 steps = spacing(tif, series)
-                array = _pixels(path, chosen, series)
+                array = _pixels(path, chosen, series).reshape(shape)  # no pixels at all: damaged
                 n_series, notes = len(tif.series), tuple(missing_planes(path, chosen))
         except MemoryError as error:
             raise InputError(
@@ -67,7 +67,7 @@ def read_tiff(path: Path, series: int = 0) -> ImageFile:
             raise InputError(damaged(path, str(error))) from error
     if page_errors:
         raise InputError(damaged(path, "pages are missing at its end"))
-    array, axes = our_axes(path, array.reshape(shape), kind)
+    array, axes = our_axes(path, array, kind)
     steps = {axis: step for axis, step in steps.items() if axis in axes}
     return ImageFile(path, array, axes, steps, n_series, notes)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
+from numcodecs.blosc import Blosc
 
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.io.images import read_image
+from napari_espmedsam.io.watch import FileWatch, lazy
 from tests.fuzz import readers, seeds
 from tests.fuzz.mutate import join_parts
 
@@ -96,19 +100,41 @@ def test_a_field_that_is_called_like_an_argument_is_refused() -> None:
         readers.checkpoint_header(json.dumps(header).encode())
 
 
-def test_a_tiff_that_does_not_say_where_its_pixels_are_is_refused() -> None:
+def test_a_tiff_of_no_bits_per_pixel_is_refused() -> None:
     file = io.BytesIO()
-    tifffile.imwrite(file, np.zeros((20, 24)))
+    tifffile.imwrite(file, np.zeros((20, 24), np.uint8))
     file.seek(0)
     with tifffile.TiffFile(file) as tif:
-        places = [tif.pages[0].tags[name].offset for name in ("StripOffsets", "StripByteCounts")]
+        place = tif.pages[0].tags["BitsPerSample"].offset
     data = bytearray(file.getvalue())
-    for place in places:
-        data[place : place + 2] = b"\xff\xff"
+    data[place + 8] = 0
     path = readers.folder() / "a.tif"
     path.write_bytes(data)
-    with pytest.raises(EspMedSamError, match=r"a\.tif"):
+    with pytest.raises(EspMedSamError, match=r"a\.tif is cut short or damaged"):
         read_image(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 16, -1])
+def test_a_chunk_that_is_cut_short_ends_no_process(length: int, tmp_path: Path) -> None:
+    """C-Blosc reads beyond the end of such a chunk, which sometimes is a crash."""
+    path = tmp_path / "a.ome.zarr"
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    group.create_array(
+        "0", data=np.arange(480, dtype=np.uint16).reshape(20, 24), compressors=Blosc(cname="lz4")
+    )
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [{"path": "0"}]}]
+    assert read_image(path).array.max() == 479
+    chunk = path / "0" / "0.0"
+    chunk.write_bytes(chunk.read_bytes()[:length])
+    with pytest.raises(EspMedSamError, match="is cut short"):
+        read_image(path)
+
+
+def test_blocks_without_number_are_refused(tmp_path: Path) -> None:
+    array = SimpleNamespace(shape=(2**31 - 1, 12), chunks=(10, 12), dtype=np.dtype(np.uint16))
+    with pytest.raises(EspMedSamError, match=r"has 2,105,377 blocks .* the limit is 500,000"):
+        lazy(array, FileWatch(tmp_path), "YX")
 
 
 def test_an_image_without_pixels_is_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io import ngff
 from napari_espmedsam.io.axes import our_axes
+from napari_espmedsam.io.blosc_check import check_blosc_chunks
 from napari_espmedsam.io.content import check_series, is_zarr
 from napari_espmedsam.io.lazy_image import LazyImage
 from napari_espmedsam.io.levels import finish, fitting
@@ -73,6 +74,7 @@ def label_images(path: Path) -> list[Path]:
 def _group(path: Path) -> Any:
     import zarr
 
+    check_blosc_chunks()
     return zarr.open_group(str(path), mode="r", use_consolidated=False)
 
 

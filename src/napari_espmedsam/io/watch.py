@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from napari_espmedsam.errors import InputError
 # Side in pixels that a block of a lazy array should reach: a screen is a few blocks then, and the
 # graph of a slide of 100,000 px has ten thousand of them, not a million.
 BLOCK = 1024
+MAX_BLOCKS = 500_000  # more make a graph that takes many seconds and gigabytes
 
 
 class FileWatch:
@@ -102,6 +104,11 @@ def lazy(array: Any, watch: FileWatch, axes: str) -> Any:
     -------
     dask.array.Array
         Same shape; native byte order.
+
+    Raises
+    ------
+    InputError
+        If that would be more than 500,000 blocks.
     """
     import dask.array as da
 
@@ -109,6 +116,12 @@ def lazy(array: Any, watch: FileWatch, axes: str) -> Any:
         n if axis == "S" else _block(n, int(chunk), axis)
         for n, chunk, axis in zip(array.shape, array.chunks, axes, strict=True)
     )
+    n_blocks = math.prod(-(-n // block) for n, block in zip(array.shape, blocks, strict=True))
+    if n_blocks > MAX_BLOCKS:
+        raise InputError(
+            f"{watch.path} has {n_blocks:,} blocks (shape {tuple(array.shape)}, chunks "
+            f"{tuple(array.chunks)}); the limit is {MAX_BLOCKS:,}. Store it in larger chunks."
+        )
     watched = WatchedArray(array, watch)
     meta = np.empty((0,) * watched.ndim, watched.dtype)
     # name=False: the default name is a hash of all pixels.

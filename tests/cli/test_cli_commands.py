@@ -157,12 +157,16 @@ def test_planes_are_parsed() -> None:
             parse_planes(text)
 
 
-def test_models_lists_the_index(run: Run) -> None:
+def test_models_lists_the_index(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     result = run("models")
     assert result.exit_code == 0
+    lines = result.stdout.splitlines()
     licence = re.escape("CC-BY-NC-SA-4.0 (research only)")
-    assert re.search(f"espmedsam +microscopy: cell nuclei +{licence}", result.stdout)
-    assert re.search("^ +xray: lungs", result.stdout, re.MULTILINE)
+    assert re.fullmatch(rf"espmedsam +\d+\.\d MB  {licence}", lines[0])
+    assert "  ESP-MedSAM for six modalities. For research only." in lines
+    assert re.search(r"^ +xray: +lungs$", result.stdout, re.MULTILINE)
+    assert max(map(len, lines)) <= 80
 
 
 def test_info_of_a_checkpoint(run: Run, checkpoint: Path) -> None:

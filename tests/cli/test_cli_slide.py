@@ -57,6 +57,47 @@ def test_labels_come_after_the_estimate(slide: Run, tmp_path: Path) -> None:
     assert "exists already" in again.stderr
 
 
+def test_a_finished_run_has_nothing_to_resume(slide: Run, tmp_path: Path) -> None:
+    options = ("--objects", "mask", "--intensity", "0,255", "--resume")
+    assert slide(*options, "--format", "csv").exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = slide(*options)
+    assert again.exit_code == 0, again.stderr
+    assert "finished before" in again.stdout
+    both = slide(*options, "--format", "csv", "--format", "csv")
+    assert both.exit_code == 0, both.stderr
+    assert f"{tmp_path / 'out.csv'} exists already and is left as it is" in both.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    added = slide(*options, "--format", "csv", "--format", "geojson")
+    assert added.exit_code == 0, added.stderr
+    assert (tmp_path / "out.geojson").is_file()
+    other = slide(*options, "--threshold", "0.3")
+    assert other.exit_code == 2
+    assert "was made with another request" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("notes.txt", "mine", "exists already"),
+        (".zgroup", '{"zarr_format": 2}', "is not the result of a slide"),
+        (".zattrs", "{", "is damaged"),
+    ],
+)
+def test_what_is_no_finished_result(
+    slide: Run, tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    folder = tmp_path / "out.zarr"
+    folder.mkdir()
+    if name == ".zattrs":
+        (folder / ".zgroup").write_text('{"zarr_format": 2}')
+    (folder / name).write_text(content)
+    for formats in ((), ("--format", "csv")):
+        result = slide("--resume", *formats)
+        assert result.exit_code == 2, result.output
+        assert told in result.stderr
+
+
 def test_an_unfinished_run_wants_a_word(slide: Run, tmp_path: Path) -> None:
     (tmp_path / "out.zarr.partial").mkdir()
     result = slide()

@@ -61,11 +61,18 @@ def check_result(labels: Path, record: Mapping[str, Any]) -> None:
     Raises
     ------
     OutputError
-        With what differs.
+        With what differs; or if the folder is damaged or not the result of a slide.
     """
     import zarr
 
-    about: Any = dict(zarr.open_group(str(labels), mode="r").attrs).get(PROVENANCE, {})
+    try:
+        about: Any = dict(zarr.open_group(str(labels), mode="r").attrs).get(PROVENANCE)
+    except Exception as error:  # zarr and JSON have many words for a damaged file
+        raise OutputError(
+            f"{labels} is damaged ({error!s:.100}); pass --overwrite to compute it again."
+        ) from error
+    if not isinstance(about, dict):
+        raise OutputError(f"{labels} is not the result of a slide; choose another output name.")
     wanted = json.loads(json.dumps(record))
     other = [key for key in wanted if about.get(key) != wanted[key]]
     if other:

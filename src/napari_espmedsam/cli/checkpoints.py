@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from napari_espmedsam.errors import InputError, OutputError
 
@@ -19,17 +16,13 @@ def list_models() -> None:
     """List the weights that come with the package."""
     from napari_espmedsam.weights import describe_licence, list_checkpoints
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "modality: finds", "licence", "file", "summary"):
-        table.add_column(heading, overflow="fold", no_wrap=heading.startswith("modality"))
     for entry in list_checkpoints():
         there = entry.path.is_file()
         size = f"{entry.path.stat().st_size / 1e6:.1f} MB" if there else "missing"
-        pairs = zip(entry.modalities, entry.targets, strict=True)
-        found = "\n".join(f"{modality}: {target}" for modality, target in pairs)
-        row = (entry.name, found, describe_licence(entry.licence), size, entry.summary)
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+        typer.echo(f"{entry.name}  {size}  {describe_licence(entry.licence)}")
+        typer.echo(f"  {entry.summary}")
+        for modality, target in zip(entry.modalities, entry.targets, strict=True):
+            typer.echo(f"  {modality}: {target}")
 
 
 def import_checkpoint(

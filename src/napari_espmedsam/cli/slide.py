@@ -79,14 +79,18 @@ def slide(
     from napari_espmedsam.batch.slide_run import run_record, run_slide
     from napari_espmedsam.batch.slide_source import open_slide
     from napari_espmedsam.batch.slide_store import SlideStore
+    from napari_espmedsam.io.zarr_labels import holds_zarr
 
     known = None if intensity is None else parse_intensity(intensity)
     store = SlideStore(target)
     exports = export_paths(target, formats or ())
-    finished = bool(resume and exports and target.exists() and not overwrite)
-    if not dry_run:
+    finished = resume and not overwrite and holds_zarr(target)
+    if finished and not dry_run:
+        for path in [path for path in exports.values() if path.exists()]:
+            typer.echo(f"Note: {path} exists already and is left as it is.", err=True)
+        exports = {name: path for name, path in exports.items() if not path.exists()}
+    elif not dry_run:
         check_exports(exports, overwrite=overwrite)
-    if not dry_run and not finished:
         store.check(resume=resume, overwrite=overwrite)
     opened = open_slide(image, request)
     for text in opened.warnings:

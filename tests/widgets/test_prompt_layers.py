@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from app_model.types import KeyCode, KeyMod
 from napari.components import ViewerModel
+from napari.layers import Points
 from qtpy.QtCore import QObject
 
 from napari_espmedsam.inference.prompts import OFF, ON
@@ -341,3 +342,29 @@ def test_a_click_toggles_and_a_drag_paints(
     layers.cells.mode = "erase"
     pointer.drag(middle(5, 2), middle(5, 3))
     assert heard.edits[5].tolist() == [-1, ON, OFF, OFF, ON, -1, -1, -1]
+
+
+def test_cells_are_let_go_of_where_another_handler_of_the_removal_fails(
+    shown: Callable[..., Any],
+) -> None:
+    viewer, layers, _ = shown()
+    told = []
+    layers.deleted.connect(lambda: told.append(True))
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    viewer.layers.events.removed.connect(fail, position="first")
+    with pytest.raises(ZeroDivisionError):
+        viewer.layers.remove(layers.cells)
+    viewer.layers.events.removed.disconnect(fail)
+    layers.show(make_view(seed=1))
+    assert layers.cells is None
+    assert told == [True]
+
+
+def test_cells_that_were_replaced_in_the_list_are_let_go_of(shown: Callable[..., Any]) -> None:
+    viewer, layers, _ = shown()
+    viewer.layers[viewer.layers.index(layers.cells)] = Points(name="other")
+    layers.show(make_view(seed=1))
+    assert layers.cells is None

@@ -107,6 +107,7 @@ class PromptLayers(QObject):
         What the user has painted since is reported first and then overwritten: call
         :meth:`collect` before deciding whether a view is recent enough.
         """
+        self._notice_missing()
         self.collect()
         before = self._shown
         if before is None:
@@ -198,6 +199,18 @@ class PromptLayers(QObject):
         self._cells.mouse_drag_callbacks.append(self._on_press)
         bind_undo(self._cells, self._on_undo, self._on_redo)
         self._viewer.layers.events.removed.connect(self._on_removed)
+
+    def _notice_missing(self) -> None:
+        """Let go of layers whose removal was not heard of.
+
+        No event comes here where an earlier handler of it fails, or where the layer was replaced in
+        the list.
+        """
+        if self._heat is not None and self._heat not in self._viewer.layers:
+            self._heat = None
+        if self._cells is not None and self._cells not in self._viewer.layers:
+            self._let_go_of_cells()
+            self.deleted.emit()
 
     def _move(self, place: CanvasPlace) -> None:
         for layer in (self._heat, self._cells):

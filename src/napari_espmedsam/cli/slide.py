@@ -43,7 +43,11 @@ def slide(
         bool, typer.Option("--dry-run", help="Print the estimate and stop.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run of the same settings.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an unfinished run of the same settings; leave a finished one.",
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a result that exists already.")

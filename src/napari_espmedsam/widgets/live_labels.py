@@ -220,8 +220,10 @@ class LiveLabels(QObject):
             return
         start = time.monotonic()
         self._drawing = True
-        self._layer.refresh(thumbnail=False, highlight=False, extent=False)
-        self._drawing = False
+        try:
+            self._layer.refresh(thumbnail=False, highlight=False, extent=False)
+        finally:
+            self._drawing = False
         self._cost = time.monotonic() - start
 
     def _on_touched(self, event: Any) -> None:

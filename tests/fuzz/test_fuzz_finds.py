@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +19,17 @@ from numcodecs.blosc import Blosc
 
 from napari_espmedsam.errors import EspMedSamError
 from napari_espmedsam.io.images import read_image
+from napari_espmedsam.io.open_image import open_image
 from napari_espmedsam.io.watch import FileWatch, lazy
 from tests.fuzz import readers, seeds
 from tests.fuzz.mutate import join_parts
 
+# 295 bytes whose chain of pages, as tifffile reads it, goes in circles.
+CIRCLE = zlib.decompress(base64.b64decode(
+    "eNrz9NRi4GBgYOBnYGBkYWAEsiSAmBHKFgFiJkZmBmYgDVLFzAhigSlGqBAblA3CfIzYRP9DDToExIJQgwWAhCiS"
+    "GjEkC8Wh7NdAQoqRFcx+xsAQIQ1lvwNiDSS9hoxMDDxA+hsQ20LFmRggoFqpOCOxIFXJSiHayEBHwcgktpYBHTCi"
+    "4ZLMtLS0zJxUvYJKuBoAI04SpA=="
+))  # fmt: skip
 PLAN = json.dumps({"modality": "microscopy", "shape": [64, 64], "scale": "1/1"}).encode()
 CHUNK = seeds.slide_plans()[0].split(b"\n--8<--\n")[1]
 RUN = seeds.training_runs()[0].split(b"\n--8<--\n")[0]
@@ -112,6 +123,21 @@ def test_a_tiff_of_no_bits_per_pixel_is_refused() -> None:
     path.write_bytes(data)
     with pytest.raises(EspMedSamError, match=r"a\.tif is cut short or damaged"):
         read_image(path)
+
+
+def test_pages_in_a_circle_come_to_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pages = tifffile.TiffPages.__iter__
+
+    def few(self: tifffile.TiffPages) -> Iterator[Any]:
+        for number, page in enumerate(pages(self)):
+            assert number < 100
+            yield page
+
+    monkeypatch.setattr(tifffile.TiffPages, "__iter__", few)
+    path = tmp_path / "a.tif"
+    path.write_bytes(CIRCLE)
+    with pytest.raises(EspMedSamError, match=r"a\.tif is cut short or damaged \(295 bytes; zip"):
+        open_image(path)
 
 
 @pytest.mark.parametrize("length", [0, 1, 8, 16, -1])

@@ -74,6 +74,7 @@ def read_tiff(path: Path, series: int = 0) -> ImageFile:
 
 def choose_series(path: Path, tif: tifffile.TiffFile, series: int) -> tifffile.TiffPageSeries:
     """Return an image of the file, or raise InputError where it has no such image."""
+    len(tif.pages)  # follows the chain of pages to its end; tifffile's series may go in circles
     n = len(tif.series)
     if not n:
         raise InputError(f"{path} holds no image (0 series, at least 1 is needed).")

@@ -18,6 +18,7 @@ import zarr
 from numcodecs.blosc import Blosc
 
 from napari_espmedsam.errors import EspMedSamError
+from napari_espmedsam.io.contrast import read_middle
 from napari_espmedsam.io.images import read_image
 from napari_espmedsam.io.open_image import open_image
 from napari_espmedsam.io.watch import FileWatch, lazy
@@ -123,6 +124,26 @@ def test_a_tiff_of_no_bits_per_pixel_is_refused() -> None:
     path.write_bytes(data)
     with pytest.raises(EspMedSamError, match=r"a\.tif is cut short or damaged"):
         read_image(path)
+
+
+def test_a_tiff_of_zero_bytes_of_pixels_is_refused() -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((20, 24), np.uint8))
+    file.seek(0)
+    with tifffile.TiffFile(file) as tif:
+        place = tif.pages[0].tags["StripByteCounts"].offset
+    data = bytearray(file.getvalue())
+    data[place + 8 : place + 12] = bytes(4)
+    path = readers.folder() / "a.tif"
+    path.write_bytes(data)
+    for read in (read_image, open_image):
+        with pytest.raises(EspMedSamError, match="there are no pixels in it"):
+            read(path)
+
+
+def test_few_pixels_of_many_channels_are_looked_at() -> None:
+    assert read_middle(np.zeros((1600, 4000, 8)), "CYX").shape == (1600, 204, 8)
+    assert read_middle(np.zeros((3, 4000, 8)), "CYX").shape == (3, 2048, 8)
 
 
 def test_pages_in_a_circle_come_to_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ Range = tuple[float, float]
 
 PERCENTILES = (0.1, 99.9)
 WINDOW = 2048  # side in px of what is looked at where even the smallest level is large
+CHANNELS = 16  # of more the window is smaller: all of them are looked at
 
 
 def display_ranges(level: Any, axes: str) -> tuple[Range, ...]:
@@ -21,7 +23,7 @@ def display_ranges(level: Any, axes: str) -> tuple[Range, ...]:
     ----------
     level : array-like
         The smallest level of a pyramid. At most the middle 2048 x 2048 px of the middle plane of
-        each channel are read; nothing at all of 8-bit images.
+        each channel are read, fewer of more than 16 channels; nothing at all of 8-bit images.
     axes : str
         A letter for each dimension of `level`.
 
@@ -52,12 +54,14 @@ def read_middle(level: Any, axes: str) -> NDArray[Any]:
 
 def _middle(shape: Sequence[int], axes: str) -> tuple[Any, ...]:
     index: list[Any] = []
+    channels = math.prod(n for n, axis in zip(shape, axes, strict=True) if axis in "CS")
+    window = int(WINDOW * min(1.0, math.sqrt(CHANNELS / max(1, channels)))) or 1
     for n, axis in zip(shape, axes, strict=True):
         if axis in "CS":
             index.append(slice(None))
         elif axis in "YX":
-            start = max(0, (n - WINDOW) // 2)
-            index.append(slice(start, start + WINDOW))
+            start = max(0, (n - window) // 2)
+            index.append(slice(start, start + window))
         else:
             index.append(n // 2)
     return tuple(index)

@@ -79,7 +79,10 @@ def choose_series(path: Path, tif: tifffile.TiffFile, series: int) -> tifffile.T
     if not n:
         raise InputError(f"{path} holds no image (0 series, at least 1 is needed).")
     check_series(path, series, n)
-    return tif.series[series]
+    chosen = tif.series[series]
+    if not sum(chosen.keyframe.databytecounts):  # tifffile makes up zeros, gigabytes if told to
+        raise InputError(damaged(path, "there are no pixels in it"))
+    return chosen
 
 
 def damaged(path: Path, reason: str) -> str:

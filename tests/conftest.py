@@ -16,6 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
 
+def pytest_configure() -> None:
+    """Take torch for "auto", whatever is installed: the others export a graph first.
+
+    Not in a fixture, for clusters that serve a whole file of tests are to do the same.
+    """
+    os.environ["NAPARI_ESPMEDSAM_BACKEND"] = "torch"
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load Triton before the first window opens, if any test opens one.
 
@@ -39,12 +47,6 @@ def _seed_everything() -> None:
 def _forget_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let neither a test nor a process that it starts see or write the user's settings."""
     monkeypatch.setenv("NAPARI_ESPMEDSAM_SETTINGS", "")
-
-
-@pytest.fixture(autouse=True)
-def _compute_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take torch for "auto", whatever is installed: the others export a graph first."""
-    monkeypatch.setenv("NAPARI_ESPMEDSAM_BACKEND", "torch")
 
 
 @pytest.fixture

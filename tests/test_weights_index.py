@@ -139,6 +139,8 @@ def test_missing_bundled_file_is_told_apart_from_an_unknown_name(small_index: Pa
         ("hera", r"'hera'.*Did you mean 'here'\?.*Known names: here, gone"),
         ("entirely-different", r"'entirely-different'\. Known names: here, gone"),
         ("", r"empty\. Known names: here, gone"),
+        ("~no-such-user/a.safetensors", r"'~no-such-user/a\.safetensors' cannot.*home.*Known"),
+        ("n" * 5000, r"cannot be looked for.*too long.*Known names: here, gone"),
         ("folder/nothing.safetensors", r"no weight file folder/nothing\.safetensors.*Known"),
         ("authors.pth", r"\.pth file.*napari-espmedsam import authors\.pth.*authors\.safetensors"),
     ],

@@ -51,7 +51,7 @@ def micrometres(value: object, unit: object) -> float | None:
     -------
     float or None
         Length in micrometres; None for an unknown unit and for a value that is not a positive,
-        finite number.
+        finite number, in its own unit or in micrometres.
     """
     return _converted(value, MICROMETRES.get(str(unit).strip().lower()))
 
@@ -77,8 +77,9 @@ def seconds(value: object, unit: object) -> float | None:
 def _converted(value: object, factor: float | None) -> float | None:
     try:
         length = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # an int may exceed what a float can hold
         return None
-    if factor is None or not math.isfinite(length) or length <= 0:
+    if factor is None:
         return None
-    return length * factor
+    converted = length * factor
+    return converted if math.isfinite(converted) and converted > 0 else None

@@ -65,6 +65,13 @@ def test_prompt_grid_of_another_shape(tiny_esp: ESPMedSAM, shape: tuple[int, ...
         tiny_esp(torch.rand(1, 3, 64, 64), ZERO, torch.ones(shape))
 
 
+def test_one_grid_corrects_all_rows(tiny_esp: ESPMedSAM) -> None:
+    images, modality = torch.rand(2, 3, 64, 64), torch.tensor([0, 1])
+    grid = torch.tensor([[[[-1.0, 1.0], [0.0, -1.0]]]])
+    wanted = tiny_esp(images, modality, grid.expand(2, -1, -1, -1)).mask_logits
+    assert torch.equal(tiny_esp(images, modality, grid).mask_logits, wanted)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 32, 64), (1, 3, 64, 64), (64, 64), (1, 1, 65, 64)])
 def test_coarse_mask_of_another_shape(tiny_fast: MedFastSAM, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"H in 49\.\.64, W in 49\.\.64"):
@@ -99,6 +106,10 @@ def test_unknown_setting(name: str) -> None:
         ({"modalities": ("a", "a")}, "distinct"),
         ({"query_rows": (0, 9)}, "exceed the table"),
         ({"query_rows": (0,)}, "1 query_rows for 2"),
+        ({"query_rows": ()}, "0 query_rows for 2"),
+        ({"decoder": {"heads": 3}}, "16 channels does not fit 3 heads"),
+        ({"decoder": {"heads": 2, "attention_downsample": 16}}, "1 channels does not fit 2 heads"),
+        ({"trunk": {"out_channels": 6}}, "out_channels is 6.* an even 8 or more"),
         ({"tokens_per_block": 0}, "tokens_per_block"),
         ({"kv_tokens": "both"}, "kv_tokens"),
     ],

@@ -62,12 +62,6 @@ class TinyViTConfig(FrozenModel):
         return tuple((width, heads) for width, heads, depth in stages for _ in range(depth))
 
 
-def check_stride(trunk: TinyViTConfig) -> None:
-    """Refuse LiteMedSAM's stem in a whole model: prompts and masks count on stride 16."""
-    if trunk.patch_stride != 4:
-        raise ValueError(f"trunk.patch_stride is {trunk.patch_stride}; a whole model needs 4")
-
-
 class DecoderConfig(FrozenModel):
     """Shape of SAM's two-way transformer and of the mask upscaling."""
 
@@ -76,6 +70,18 @@ class DecoderConfig(FrozenModel):
     mlp_dim: int = Field(default=2048, ge=1, le=65536)
     #: The cross attentions work in ``channels / attention_downsample`` dimensions.
     attention_downsample: int = Field(default=2, ge=1, le=64)
+
+
+def check_whole(trunk: TinyViTConfig, decoder: DecoderConfig) -> None:
+    """Refuse a trunk and a decoder that make no whole model."""
+    if trunk.patch_stride != 4:  # LiteMedSAM's stem; prompts and masks count on stride 16
+        raise ValueError(f"trunk.patch_stride is {trunk.patch_stride}; a whole model needs 4")
+    channels = trunk.out_channels
+    if channels < 8 or channels % 2:  # masks have an eighth of them, positions sines and cosines
+        raise ValueError(f"trunk.out_channels is {channels}; a whole model needs an even 8 or more")
+    for width in (channels, channels // decoder.attention_downsample):
+        if width < decoder.heads or width % decoder.heads:
+            raise ValueError(f"attention over {width} channels does not fit {decoder.heads} heads")
 
 
 class ESPMedSAMConfig(FrozenModel):
@@ -112,7 +118,7 @@ class ESPMedSAMConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _modalities_and_queries_fit(self) -> ESPMedSAMConfig:
-        check_stride(self.trunk)
+        check_whole(self.trunk, self.decoder)
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities must be distinct and at least one, got {self.modalities}")
         if len(self.rows) != len(self.modalities):
@@ -124,7 +130,9 @@ class ESPMedSAMConfig(FrozenModel):
     @property
     def rows(self) -> tuple[int, ...]:
         """Query row of every modality."""
-        return self.query_rows or tuple(range(len(self.modalities)))
+        if self.query_rows is None:
+            return tuple(range(len(self.modalities)))
+        return self.query_rows
 
     @property
     def rows_in_table(self) -> int:
@@ -164,7 +172,7 @@ class MedFastSAMConfig(FrozenModel):
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> MedFastSAMConfig:
-        check_stride(self.trunk)
+        check_whole(self.trunk, self.decoder)
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities must be distinct and at least one, got {self.modalities}")
         return self

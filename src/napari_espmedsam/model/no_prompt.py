@@ -41,15 +41,15 @@ def correct_prompt(corrections: Tensor, own: Tensor, levels: tuple[float, float]
     Parameters
     ----------
     corrections : Tensor
-        (B, 1, H, W): 0 is off, 1 is on, -1 stays the model's own, and -2 is what the model itself
-        would say where it sees nothing.
+        (B, 1, H, W), or (1, 1, H, W) for all rows: 0 is off, 1 is on, -1 stays the model's own,
+        and -2 is what the model itself would say where it sees nothing.
     own : Tensor
         (B, 1, H, W) in [0, 1]. Corrections of another shape are handed back as they are, for the
         decoder to refuse.
     levels : tuple of float
         What the decoder sees for off and for on.
     """
-    if corrections.shape != own.shape:
+    if corrections.shape[1:] != own.shape[1:]:
         return corrections
     off, on = levels
     kept = own * (corrections > -1.5)

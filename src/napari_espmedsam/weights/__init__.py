@@ -138,18 +138,25 @@ def _find(name: str) -> WeightEntry | None:
 
 
 def _check_path(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path).expanduser()
     if not str(name_or_path).strip():
         raise CheckpointError(f"The name of the weights is empty. {_known()}")
+    try:
+        path = Path(name_or_path).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # no such user's home, too long, a closed folder
+        raise CheckpointError(
+            f"The weights {str(name_or_path)!r:.200} cannot be looked for ({error!s:.200}). Check "
+            f"the path. {_known()}"
+        ) from error
     if path.suffix.lower() in _FOREIGN:
         raise CheckpointError(
             f"{path} is a {path.suffix} file, and weights are read from {_SUFFIX} files only. "
             f"Convert it first: napari-espmedsam import {path} --modality NAME -o "
             f"{path.with_suffix(_SUFFIX).name}"
         )
-    if path.is_dir():
+    if is_folder:
         raise CheckpointError(f"{path} is a folder. Pass the {_SUFFIX} file inside it.")
-    if path.is_file():
+    if is_file:
         return path
     if _looks_like_path(name_or_path):
         raise CheckpointError(f"There is no weight file {path}. Check the path. {_known()}")

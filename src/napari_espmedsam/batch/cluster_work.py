@@ -60,10 +60,7 @@ def work_on(
             f"the worker on {platform.node()} has napari-espmedsam {__version__}, and the job was "
             f"started with {version}; install the same version on all machines."
         )
-    import dask
-
-    # Blocks of an image that is opened lazily are read here, not as further tasks of the cluster.
-    with _one_at_a_time, dask.config.set(scheduler="synchronous"):
+    with _one_at_a_time:
         return function(*arguments, lambda: run in _stopped_runs)
 
 

@@ -67,12 +67,8 @@ class Slide:
         InputError
             If the file is damaged there, or holds NaN.
         """
-        import dask
-
         try:
-            # A window is a few blocks: threads would only hold more of them in memory.
-            with dask.config.set(scheduler="synchronous"):
-                return self.levels[level].plane(0, window)
+            return self.levels[level].plane(0, window)
         except InputError as error:
             raise InputError(f"{_where(window, level)}: {error}") from error
 

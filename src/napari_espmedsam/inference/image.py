@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.errors import InputError
 
 LEADING = "TZ"
@@ -172,7 +173,7 @@ class PlaneStack:
         key = tuple(where.get(letter, slice(None)) for letter in self.axes)
         left = [letter for letter in self.axes if not isinstance(where.get(letter), int)]
         wanted = "YXC" if self.rgb else "YX"
-        plane = np.asarray(self.array[key]).transpose([left.index(letter) for letter in wanted])
+        plane = read_array(self.array[key]).transpose([left.index(letter) for letter in wanted])
         _check_finite(plane, i)
         return plane
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.objects import Columns, check_fit, region_columns
 from napari_espmedsam.units import MICROMETRES
@@ -115,11 +116,12 @@ def _frames(
     """
     at = axes.find("T")
     if at < 0:
-        yield 0, np.array(labels), None if image is None else np.asarray(image)
+        yield 0, np.array(read_array(labels)), None if image is None else read_array(image)
         return
     for t in range(labels.shape[at]):
         where: tuple[Any, ...] = (*(slice(None),) * at, t)
-        yield t, np.array(labels[where]), None if image is None else np.asarray(image[where])
+        pixels = None if image is None else read_array(image[where])
+        yield t, np.array(read_array(labels[where])), pixels
 
 
 def _measure_frame(

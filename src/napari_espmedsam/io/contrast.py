@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_espmedsam.arrays import read_array
+
 Range = tuple[float, float]
 
 PERCENTILES = (0.1, 99.9)
@@ -49,7 +51,7 @@ def display_ranges(level: Any, axes: str) -> tuple[Range, ...]:
 
 def read_middle(level: Any, axes: str) -> NDArray[Any]:
     """Read the middle 2048 x 2048 px at most of the middle plane, with all channels and colours."""
-    return np.asarray(level[_middle(level.shape, axes)])
+    return read_array(level[_middle(level.shape, axes)])
 
 
 def _middle(shape: Sequence[int], axes: str) -> tuple[Any, ...]:

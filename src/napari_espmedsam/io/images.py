@@ -6,8 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.io.axes import rename
 from napari_espmedsam.io.content import DICOM_BYTES, TIFF, first_bytes, is_dicom
@@ -67,7 +66,7 @@ def _read(path: Path, series: int) -> ImageFile:
 
 def _computed(image: LazyImage) -> ImageFile:
     try:
-        array = np.asarray(image.levels[0])
+        array = read_array(image.levels[0])
     except MemoryError as error:
         raise InputError(
             f"{image.source} does not fit into memory; save the part that you need as its own file."

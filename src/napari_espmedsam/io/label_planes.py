@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.errors import InputError, OutputError
 
 ORDER = "TZCYX"
@@ -96,7 +97,7 @@ class LabelPlanes:
             If an id is negative or above 2**32 - 1.
         """
         part = {**index, "Y": rows, "X": columns}
-        ids = np.asarray(self._labels[tuple(part[letter] for letter in self._given)])
+        ids = read_array(self._labels[tuple(part[letter] for letter in self._given)])
         if self._given.index("X") < self._given.index("Y"):
             ids = ids.T
         return _as_ids(ids)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_espmedsam.arrays import read_array
+
 BLOCK = 2048
 """Side of a block in px."""
 MAX_BOX = 4096 * 4096
@@ -76,7 +78,7 @@ def stream_objects(
     for y in range(0, height, block):
         below: set[int] = set()
         for x in range(0, width, block):
-            ids = np.asarray(labels[y : y + block, x : x + block])
+            ids = read_array(labels[y : y + block, x : x + block])
             if not ids.any():
                 continue
             ends = (y > 0, y + block < height, x > 0, x + block < width)

@@ -15,6 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.errors import OutputError
 from napari_espmedsam.io.atomic import atomic_path
 from napari_espmedsam.io.label_planes import ORDER, check_label_axes
@@ -97,7 +98,7 @@ def write_labels_tiff(
     check_label_axes(labels, axes)
     order = [a for a in ORDER if a in axes]
     _check_size(labels.shape, 2)
-    ids = np.asarray(labels).transpose([axes.index(a) for a in order])
+    ids = read_array(labels).transpose([axes.index(a) for a in order])
     stored = imagej_labels(ids)
     _check_size(stored.shape, stored.itemsize)
     metadata, resolution = _metadata(stored, "".join(order), spacing or {}, provenance)

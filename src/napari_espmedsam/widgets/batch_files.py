@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Layer
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.batch.correct import correct_file
 from napari_espmedsam.batch.models import release_model
 from napari_espmedsam.batch.outputs import output_names
@@ -165,7 +166,7 @@ def _in_memory(data: LayerData) -> LayerData:
     """Read labels: they can be painted on, and their file can be replaced on all systems."""
     pixels, attributes, kind = data
     first = pixels[0] if attributes.get("multiscale") else pixels
-    return np.asarray(first), {**attributes, "multiscale": False}, kind
+    return read_array(first), {**attributes, "multiscale": False}, kind
 
 
 def _write(task: FileTask, record: PromptRecord) -> tuple[FileTask, FileResult]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.inference.linking import link_stack, tracks_table
 from napari_espmedsam.widgets.layers import METADATA_KEY, Geometry
@@ -91,7 +92,7 @@ def link(job: LinkJob) -> Linked:
             f"'{job.name}' has the axes {source.data_axes}. Tracks need T first and at most four "
             "axes. Link without tracks."
         )
-    labels = np.asarray(source.read_labels())
+    labels = read_array(source.read_labels())
     for axis in job.along:
         labels = link_stack(labels, source.axes, axis, min_overlap=job.min_overlap)
     tracks = None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_espmedsam.arrays import read_array
 from napari_espmedsam.errors import InputError
 from napari_espmedsam.widgets.layers import (
     METADATA_KEY,
@@ -90,7 +91,7 @@ class ObjectSource:
             return self.layer_point([(a + b) // 2 for a, b in zip(start, stop, strict=True)])
         box = dict(zip(self.axes, zip(start, stop, strict=True), strict=True))
         key = tuple(slice(*box.get(letter, (0, 1))) for letter in self.data_axes)
-        inside = _ordered(np.asarray(self.data[key]), self.data_axes, self.axes, 0) == label
+        inside = _ordered(read_array(self.data[key]), self.data_axes, self.axes, 0) == label
         found = pixel_within(inside).tolist()
         return self.layer_point([a + b for a, b in zip(found, start, strict=True)])
 
@@ -209,7 +210,7 @@ def _ordered(data: Any, axes: str, wanted: str, picked: int | slice | None) -> A
     if axes == wanted:
         return data
     if not hasattr(data, "transpose"):  # zarr and alike
-        data = np.asarray(data)
+        data = read_array(data)
     if "C" in axes:
         data = data[tuple(picked if letter == "C" else slice(None) for letter in axes)]
         axes = axes if "C" in wanted else axes.replace("C", "")

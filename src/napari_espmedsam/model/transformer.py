@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from napari_espmedsam.model.config import DecoderConfig
 
+CELLS = 1024  # of the image, at a time
+
 
 class FourierPositionEncoding(nn.Module):
     """Random Fourier features of the cell centres of a grid.
@@ -128,12 +130,22 @@ class TwoWayBlock(nn.Module):
             q = queries + query_pe
             queries = queries + self.self_attn(q, q, queries)
         queries = self.norm1(queries)
-        placed_keys = keys + key_pe
-        attended = self.cross_attn_token_to_image(queries + query_pe, placed_keys, keys)
+        attended = self.cross_attn_token_to_image(queries + query_pe, keys + key_pe, keys)
         queries = self.norm2(queries + attended)
         queries = self.norm3(queries + self.mlp(queries))
-        attended = self.cross_attn_image_to_token(placed_keys, queries + query_pe, queries)
-        return queries, self.norm4(keys + attended)
+        placed_queries = queries + query_pe
+        if not torch.is_inference_mode_enabled() or keys.device.type != "cpu":
+            return queries, self._update(keys, key_pe, placed_queries, queries)
+        # Each cell of the image is on its own here: what lies between stays in the cache.
+        updated = torch.empty_like(keys)
+        parts = (each.split(CELLS, dim=1) for each in (updated, keys, key_pe))
+        for into, some, pe in zip(*parts, strict=True):
+            into.copy_(self._update(some, pe, placed_queries, queries))
+        return queries, updated
+
+    def _update(self, keys: Tensor, key_pe: Tensor, placed: Tensor, queries: Tensor) -> Tensor:
+        attended = self.cross_attn_image_to_token(keys + key_pe, placed, queries)
+        return self.norm4(keys + attended)
 
 
 class TwoWayTransformer(nn.Module):

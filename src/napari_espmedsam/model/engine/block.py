@@ -12,7 +12,7 @@ from napari_espmedsam.model.encoder import ModalityBlockBag
 from napari_espmedsam.model.engine.bands import in_pieces
 from napari_espmedsam.model.engine.conv import InferenceConv
 from napari_espmedsam.model.engine.fold import fold_affine
-from napari_espmedsam.model.engine.module import InferenceModule
+from napari_espmedsam.model.engine.module import InferenceModule, gelu_
 from napari_espmedsam.model.layers import NormMlp
 from napari_espmedsam.model.tiny_vit import (
     TinyViTBlock,
@@ -33,7 +33,7 @@ class InferenceMlp(InferenceModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform normalised (n, dim)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(gelu_(self.fc1(x)))
 
 
 class InferenceBag(InferenceModule):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from napari_espmedsam.model.engine.bands import in_bands, overwrite_in_bands
 from napari_espmedsam.model.engine.fold import fold_norm, fold_pointwise
-from napari_espmedsam.model.engine.module import InferenceModule
+from napari_espmedsam.model.engine.module import InferenceModule, gelu_
 from napari_espmedsam.model.layers import ConvNorm, MBConv, PatchEmbed, PatchMerging
 
 
@@ -45,7 +44,7 @@ class InferencePatchEmbed(InferenceModule):
         return channels_first(in_bands(self._embed, channels_last(x), stride=4))
 
     def _embed(self, x: Tensor) -> Tensor:
-        return self.conv2(F.gelu(self.conv1(x)))
+        return self.conv2(gelu_(self.conv1(x)))
 
 
 class InferenceMBConv(InferenceModule):
@@ -62,8 +61,8 @@ class InferenceMBConv(InferenceModule):
         return channels_first(overwrite_in_bands(self._transform, channels_last(x)))
 
     def _transform(self, x: Tensor) -> Tensor:
-        hidden = F.gelu(self.depthwise(F.gelu(self.expand(x))))
-        return F.gelu(x + self.reduce(hidden))
+        hidden = gelu_(self.depthwise(gelu_(self.expand(x))))
+        return gelu_(self.reduce(hidden).add_(x))
 
 
 class InferencePatchMerging(InferenceModule):
@@ -81,4 +80,4 @@ class InferencePatchMerging(InferenceModule):
         return channels_first(in_bands(self._merge, channels_last(x), self.stride))
 
     def _merge(self, x: Tensor) -> Tensor:
-        return self.mix(F.gelu(self.depthwise(F.gelu(self.narrow(x)))))
+        return self.mix(gelu_(self.depthwise(gelu_(self.narrow(x)))))

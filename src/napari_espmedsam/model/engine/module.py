@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from napari_espmedsam.errors import InputError
 
@@ -26,3 +27,8 @@ class InferenceModule(nn.Module):
                 "Train the model that it was made from."
             )
         return super().train(False)
+
+
+def gelu_(x: Tensor) -> Tensor:
+    """Apply GELU in place, which spares a map as large as ``x``, and return ``x``."""
+    return torch.ops.aten.gelu_(x)

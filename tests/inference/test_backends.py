@@ -231,6 +231,14 @@ def test_each_modality_has_its_graph(library: Library, image: Array, cache: Path
     assert len(list(cache.iterdir())) == 2
 
 
+def test_what_the_first_tile_waits_for_is_said_before(library: Library, image: Array) -> None:
+    segmenter = make_segmenter(make_model(), "onnx")
+    assert segmenter.awaits("a") == "onnxruntime 9.9"
+    segmenter.segment(image, "a")
+    assert (segmenter.awaits("a"), segmenter.awaits("b")) == ("", "onnxruntime 9.9")
+    assert make_segmenter(make_model(), "torch").awaits("a") == ""
+
+
 def test_several_images_at_once_are_left_to_torch(library: Library) -> None:
     engine = to_inference(make_model())
     graphs = GraphEncoder(engine.encoder, engine.config, Backend("onnx"), {SIZE})

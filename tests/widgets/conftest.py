@@ -53,6 +53,7 @@ class FakeSegmenter:
     tiles_started: int = 0
     closed: bool = False
     loads: int = 0
+    library: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
     settings: list[dict[str, Any]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
@@ -72,6 +73,10 @@ class FakeSegmenter:
     def let(self, n: int) -> None:
         """Let n tiles through."""
         self.permits.release(n)
+
+    def awaits(self, _modality: str | None = None) -> str:
+        """Name what the first tile waits for."""
+        return self.library
 
     def iter_segment(
         self,

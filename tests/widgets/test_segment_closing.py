@@ -67,6 +67,7 @@ from napari_espmedsam.inference.results import TileDone
 
 class Slow:
     class device: device, reason = "cpu", "a test"
+    def awaits(self, modality): return ""
     def iter_segment(self, image, **options):
         for i in range(1000):
             time.sleep(0.05)

@@ -84,6 +84,18 @@ def _planes(viewer: Any) -> int:
     return sum(bool(plane.any()) for plane in viewer.layers[NAME].data)
 
 
+def test_the_form_says_what_the_first_tile_waits_for(open_widget, finish, fake, qtbot) -> None:
+    viewer, widget = open_widget()
+    viewer.add_image(_stack(), name="cells")
+    fake.library = "onnxruntime 9.9"
+    fake.hold()
+    widget.run()
+    qtbot.waitUntil(lambda: "may wait for onnxruntime 9.9" in widget.status.text())
+    fake.let(8)
+    finish(widget)
+    assert widget.status.text().startswith("Done: 4 planes")
+
+
 def test_cancel_stops_within_one_tile_and_keeps_what_is_done(
     open_widget, finish, fake, qtbot
 ) -> None:

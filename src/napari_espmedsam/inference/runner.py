@@ -123,6 +123,13 @@ class ModelRunner:
             graph = encoder.graph(modality, shape)
         return "torch" if graph is None else encoder.backend.label
 
+    def awaits(self, modality: int) -> str:
+        """Name the library that is not ready yet for tiles of a modality; "" if none."""
+        encoder = getattr(self._model, "encoder", None)
+        if not isinstance(encoder, GraphEncoder) or not encoder.awaits_graph(modality):
+            return ""
+        return encoder.backend.label
+
     def extract(self, tile: Floats, modality: int, spec: InputSpec) -> Features:
         """Encode one tile, (h, w) or (h, w, 3) float32 in [0, 1]: the expensive part."""
         with self._ready():

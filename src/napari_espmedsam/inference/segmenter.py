@@ -180,6 +180,24 @@ class Segmenter:
         known = resolve_modality(self.header, modality)
         return self._runner.computed_by(self.modalities.index(known), shape)
 
+    def awaits(self, modality: str | None = None) -> str:
+        """Name the library that the first tile of a modality has to wait for; "" if none.
+
+        Its graph of the encoder is made once for each modality and found again later.
+
+        Parameters
+        ----------
+        modality : str, optional
+            One of :attr:`modalities`; may be left out where there is one.
+
+        Raises
+        ------
+        ModalityError
+            If the checkpoint lacks the modality.
+        """
+        known = resolve_modality(self.header, modality)
+        return self._runner.awaits(self.modalities.index(known))
+
     def input_spec(self, modality: str | None = None) -> InputSpec:
         """Say how images of a modality enter the model: geometry, size, scale, diameter.
 

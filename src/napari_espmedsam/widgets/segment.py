@@ -220,7 +220,7 @@ class SegmentWidget(QWidget):
         elif isinstance(event, Ready):
             self._model.keep(current.model_key, event.segmenter)
             current.device = event.segmenter.device
-            self._say(f"Running. {event.segmenter.device.reason}")
+            self._say(f"Running. {event.segmenter.device.reason}{_waiting_for(event.awaits)}")
         elif isinstance(event, TileDone):
             self._show_progress(current, event)
         elif isinstance(event, PlaneResult):
@@ -380,3 +380,9 @@ def _end(stops: list[threading.Event], model: KeptModel) -> None:
     for stop in stops:
         stop.set()
     model.release()
+
+
+def _waiting_for(library: str) -> str:
+    if not library:
+        return ""
+    return f" The first tile may wait for {library}: up to a minute, once for each modality."

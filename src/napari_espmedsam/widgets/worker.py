@@ -25,6 +25,9 @@ class SegmenterLike(Protocol):
     def device(self) -> Any:
         """The compute device: ``.device`` and ``.reason``."""
 
+    def awaits(self, modality: str | None = None) -> str:
+        """Name the library that the first tile has to wait for, or ""."""
+
     def iter_segment(
         self, image: Any, /, *args: Any, **options: Any
     ) -> Iterator[TileDone | PlaneResult]:
@@ -66,9 +69,18 @@ class Loading:
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """The model is on its device; the form keeps it for the next run."""
+    """The model is on its device; the form keeps it for the next run.
+
+    Attributes
+    ----------
+    segmenter
+        The model.
+    awaits
+        Library that the first tile has to wait for, or "".
+    """
 
     segmenter: SegmenterLike
+    awaits: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +139,7 @@ def _steps(job: Job, load: Loader) -> Iterator[Event]:
     if segmenter is None:
         yield Loading()
         segmenter = load(job.request)
-    yield Ready(segmenter)
+    yield Ready(segmenter, segmenter.awaits(job.request.modality))
     if job.stop.is_set():
         yield Ended(cancelled=True)
         return

@@ -83,6 +83,11 @@ class GraphEncoder(nn.Module):
             self._graphs[bag, size] = self._make(bag, size)
         return self._graphs[bag, size]
 
+    def awaits_graph(self, modality: int) -> bool:
+        """Whether no graph of a modality was asked for: making the first one takes a while."""
+        bag = modality if self._has_bags else 0
+        return bool(self._sizes) and all(made != bag for made, _ in self._graphs)
+
     def _make(self, bag: int, size: int) -> Run | None:
         """Find or export a graph and check it; a file that is of no use is made once more."""
         file: GraphFile | None = None

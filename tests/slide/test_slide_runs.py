@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from napari_espmedsam.batch.slide_run import run_slide
 from napari_espmedsam.errors import InputError, OutputError
+from napari_espmedsam.io.zarr_labels import holds_zarr
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MakeJob = Callable[..., Any]
@@ -126,6 +128,67 @@ def test_a_result_is_kept_unless_asked(make_job: MakeJob, planted: Array, tmp_pa
     with pytest.raises(OutputError, match="no Zarr folder"):
         job.run(tmp_path / "notes", overwrite=True)
     assert (tmp_path / "notes" / "mine.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("resume", [True, False], ids=["resumed", "begun again"])
+def test_a_kill_while_a_result_is_replaced_loses_neither(
+    resume: bool, make_job: MakeJob, planted: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, out = make_job(planted), tmp_path / "out.zarr"
+    before = job.run(out)
+
+    def killed(_source: Path, target: Path) -> None:
+        if target == out:
+            raise KeyboardInterrupt
+        rename(_source, target)
+
+    rename = os.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            job.run(out, overwrite=True)
+    assert not out.exists()
+    if resume:
+        after = job.run(out, resume=True)
+    else:
+        steps = run_slide(job.slide, job.segmenter, job.plan, out, overwrite=True)
+        next(steps)
+        steps.close()  # the new result has only begun: the old one is back
+        assert holds_zarr(out)
+        after = job.run(out, overwrite=True)
+    np.testing.assert_array_equal(after, before)
+    assert not out.with_name("out.zarr.partial").exists()
+    assert not (out / ".run").exists()
+
+
+def test_an_old_result_is_back_where_the_new_one_gets_no_name(
+    make_job: MakeJob, planted: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, out = make_job(planted), tmp_path / "out.zarr"
+    job.run(out)
+    before, rename = files(out), os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name == "out.zarr.partial":
+            raise PermissionError(13, "The file is in use")
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", refuse)
+        with pytest.raises(OutputError, match="in use"):
+            job.run(out, overwrite=True)
+    assert files(out) == before
+
+
+def test_a_folder_of_the_user_beside_the_result_stays(
+    make_job: MakeJob, planted: Array, tmp_path: Path
+) -> None:
+    job, mine = make_job(planted), tmp_path / "out.zarr.old" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("keep")
+    job.run(tmp_path / "out.zarr")
+    job.run(tmp_path / "out.zarr", overwrite=True)
+    assert mine.read_text() == "keep"
 
 
 def test_a_damaged_tile_is_named_and_the_rest_stays(

@@ -51,6 +51,7 @@ class SlideStore:
         self.partial = path.with_name(path.name + ".partial")
         self._run = self.partial / ".run"
         self.tiles = self._run / "tiles"
+        self._replaced = self._run / "replaced"  # an older result, until the new one is whole
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """See whether a result can be written, before any work.
@@ -108,6 +109,7 @@ class SlideStore:
                 shutil.rmtree(self.tiles, ignore_errors=True)  # some may be half-written
                 self.tiles.mkdir()
                 return
+            self._put_back()
             shutil.rmtree(self.partial, ignore_errors=True)
             self._create(shape)
             self.tiles.mkdir(parents=True)
@@ -164,14 +166,22 @@ class SlideStore:
         """
         with self._writing():
             self._group().attrs.update(self._attributes(provenance, spacing))
-            if self.path.exists() and not overwrite:
-                raise OutputError(f"{self.path} exists meanwhile; move it and pass --resume.")
-            aside = self.path.with_name(self.path.name + ".old")
             if self.path.exists():
-                os.replace(self.path, aside)
-            os.replace(self.partial, self.path)
-            shutil.rmtree(aside, ignore_errors=True)
+                if not overwrite:
+                    raise OutputError(f"{self.path} exists meanwhile; move it and pass --resume.")
+                shutil.rmtree(self._replaced, ignore_errors=True)
+                os.replace(self.path, self._replaced)
+            try:
+                os.replace(self.partial, self.path)
+            except OSError:
+                self._put_back()
+                raise
             shutil.rmtree(self.path / ".run", ignore_errors=True)
+
+    def _put_back(self) -> None:
+        """Give an older result its name back where no new one has taken it."""
+        if self._replaced.is_dir() and not self.path.exists():
+            os.replace(self._replaced, self.path)
 
     def _create(self, shape: tuple[int, int]) -> None:
         import zarr

@@ -60,11 +60,14 @@ def publish(source: Path, target: Path) -> None:
     OutputError
         If it cannot be renamed.
     """
+    aside = source.with_name(f"{source.name}.old")
     try:
         if target.is_dir() and not target.is_symlink():  # a folder cannot be renamed over another
-            os.replace(target, source.with_name(f"{source.name}.old"))
+            os.replace(target, aside)
         os.replace(source, target)
     except OSError as error:
+        if aside.is_dir() and not os.path.lexists(target):
+            os.replace(aside, target)
         raise refused(target, error) from error
 
 

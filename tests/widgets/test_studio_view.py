@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Points
 from qtpy.QtCore import QObject
 
 from napari_espmedsam.errors import CheckpointError
@@ -395,3 +396,11 @@ def test_closing_leaves_the_labels_and_no_thread(open_view, stack, qtbot) -> Non
     viewer.dims.set_current_step(0, 0)
     viewer.layers["cells"].scale = (2.0, 2.0, 2.0)
     viewer.layers.clear()
+
+
+def test_an_image_that_is_replaced_in_the_list_ends_the_session(open_view, stack) -> None:
+    viewer, view = open_view(stack)
+    reasons: list[str] = []
+    view.ended.connect(reasons.append)
+    viewer.layers[viewer.layers.index("cells")] = Points(name="other")
+    assert reasons == ["'cells' was removed."]

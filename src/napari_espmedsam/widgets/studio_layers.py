@@ -79,10 +79,10 @@ class StudioLayers(QObject):
         self._index = index
         self.labels.show(index)
 
-    def collect(self) -> None:
-        """Report at once what was painted."""
+    def collect(self, *, everywhere: bool = False) -> None:
+        """Report at once what was painted; `everywhere` looks at planes off the screen, too."""
         self.prompts.collect()
-        self.labels.collect()
+        self.labels.collect(everywhere=everywhere)
 
     def write(self, event: PlaneReady) -> None:
         """Show labels. What was painted on prompts is reported before."""

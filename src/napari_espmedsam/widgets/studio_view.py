@@ -180,7 +180,7 @@ class StudioView(QObject):
     def record(self) -> None:
         """Ask for the session as data; `recorded` comes."""
         if self.session is not None:
-            self.layers.collect()
+            self.layers.collect(everywhere=True)
             self.session.record(self.prepared.image.name)
 
     def restore(self, record: PromptRecord) -> None:
@@ -295,7 +295,7 @@ class StudioView(QObject):
         self._settings.note_end()
         if session is None or self.plane is None:
             return
-        labels.collect()
+        labels.look()
         if not session.is_current(self.plane):
             return  # something was changed meanwhile, or has failed and was told
         for index in labels.planes:

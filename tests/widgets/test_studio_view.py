@@ -46,7 +46,12 @@ def open_view(
     views = []
 
     def open_(
-        image: np.ndarray, axes: str = "ZYX", viewer: Any = None, make: Any = None, **place: Any
+        image: np.ndarray,
+        axes: str = "ZYX",
+        viewer: Any = None,
+        make: Any = None,
+        model: Segmenter = segmenter,
+        **place: Any,
     ) -> tuple[Any, StudioView]:
         viewer = ViewerModel() if viewer is None else viewer
         layer = viewer.add_image(image, name="cells", rgb=False, **place)
@@ -62,7 +67,7 @@ def open_view(
         )
 
         def make_session(on_event: Any) -> Session:
-            return Session(segmenter, image, request, on_event, advise=False)
+            return Session(model, image, request, on_event, advise=False)
 
         view = StudioView(viewer, prepared, make or make_session, parent)
         views.append(view)
@@ -404,3 +409,44 @@ def test_an_image_that_is_replaced_in_the_list_ends_the_session(open_view, stack
     view.ended.connect(reasons.append)
     viewer.layers[viewer.layers.index("cells")] = Points(name="other")
     assert reasons == ["'cells' was removed."]
+
+
+def test_a_comparison_that_the_image_does_not_suit_is_told(
+    open_view, idle, stack, make_segmenter
+) -> None:
+    _viewer, view = open_view(stack[0], "YX", model=make_segmenter(far_scale=0.1))
+    said: list[tuple[str, bool]] = []
+    view.said.connect(lambda text, bad: said.append((text, bad)))
+    view.compare("far")
+    assert len(said) == 1
+    assert said[0][1]
+    assert "the smallest side is" in said[0][0]
+    assert view.layers.side.compared == ""
+    view.set("threshold", 0.8)
+    idle(view)
+    assert [text for text, bad in said if bad] == [said[0][0]]
+
+
+def test_edits_of_cells_that_the_new_settings_do_not_have_are_refused(
+    open_view, idle, stack, make_segmenter, qtbot
+) -> None:
+    _viewer, view = open_view(stack[0], "YX", model=make_segmenter(far_scale=2.0))
+    said: list[str] = []
+    view.said.connect(lambda text, bad: said.append(text) if bad else None)
+    cells = view.layers.prompts.cells
+    cells.paint((1, 1), 0)
+    view.set("modality", "far")  # the stroke was on the cells of "near"
+    assert view.session.undo_text == "Modality"
+    cells.paint((0, 2), 0)  # still those of "near"
+    view.layers.collect()
+    assert said == ["The new settings have other cells. Edit them once they are shown."]
+    idle(view)
+    assert cells.data.shape == (6, 8)
+    assert not view.session.edits(0).max() >= 0
+    cells.paint((5, 7), 0)
+    qtbot.wait(1)
+    idle(view)
+    assert np.argwhere(view.session.edits(0) == 0).tolist() == [[5, 7]]
+    view.set("modality", "near")
+    idle(view)
+    assert np.argwhere(view.session.edits(0) == 0).tolist() == [[1, 1]]

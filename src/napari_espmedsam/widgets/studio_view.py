@@ -203,6 +203,12 @@ class StudioView(QObject):
         session = self.session
         if session is None:
             return
+        if not self._shows_cells_of(session):
+            self.said.emit(
+                "The new settings have other cells. Edit them once they are shown.",
+                True,
+            )
+            return
         plane, before = self._flat(index), session.revision
         with self._told():
             session.edit(plane, box, values, what=what, stroke=stroke)
@@ -313,6 +319,7 @@ class StudioView(QObject):
         session = self.session
         if session is None:
             return None
+        self.layers.prompts.collect()  # of the cells as they are: those to come may be others
         before = session.revision
         with self._told():
             session.change(changes)
@@ -345,7 +352,19 @@ class StudioView(QObject):
             return
         if side.compared == session.settings.modality:
             side.compare("")
-        side.ask(session, session.visible)
+        try:
+            side.ask(session, session.visible)
+        except EspMedSamError as error:  # the other modality has no use for such an image
+            side.compare("")
+            self.said.emit(str(error), True)
+            self.changed.emit()
+
+    def _shows_cells_of(self, session: Session) -> bool:
+        """Whether the cells on the screen are those that edits are counted in by now."""
+        view, canvas = self.layers.prompts.view, session.canvas
+        if view is None or view.state.shape != canvas.shape:
+            return False
+        return view.scale == canvas.image_affine()[0]
 
     def _flat(self, index: Index) -> int:
         shape = () if self.session is None else self.session.leading_shape

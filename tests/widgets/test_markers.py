@@ -267,9 +267,16 @@ def test_drawing_with_the_mouse(opened, make_napari_viewer, mouse) -> None:
     assert np.argwhere(cells.plane() == 2).tolist() == [
         [r, c] for r in (3, 4, 5) for c in (4, 5, 6)
     ]
-    pointer.drag(world(2, 2), world(4, 4), world(6, 6))
+    pointer.press(world(2, 2))
+    pointer.move(world(4, 4))
+    markers.show((), view_of(cells.plane()))  # a result that comes in the middle of a drag
+    pointer.move(world(6, 6))
+    pointer.release(world(6, 6))
     assert cells.values == [OFF, ON, ON]
     assert cells.plane()[0, 0] == 2
+    assert len(markers.layers[1].data) == 2
+    markers.show((), view_of(np.zeros((6, 8), np.uint8)))
+    assert [len(layer.data) for layer in markers.layers] == [0, 0]
 
 
 @pytest.mark.parametrize("how", ["a handler fails", "replaced"])

@@ -105,6 +105,8 @@ class Markers(QObject):
         self._view = view
         self._notice_missing()
         for marker in self._layers.values():
+            if marker.is_growing:
+                continue
             gone = [
                 i
                 for i in range(len(marker))

@@ -331,6 +331,30 @@ def test_a_plane_that_cannot_be_read_is_told_and_the_others_go_on(
     assert len(log.of(Failed)) == n
 
 
+def test_a_plane_that_nobody_asked_for_fails_in_silence(
+    make_segmenter: Any, make_session: Any, log: Any, stack: Array
+) -> None:
+    broken: set[int] = set()
+
+    class Disk(Lazy):
+        def __getitem__(self, key: Any) -> Array:
+            if broken & {key[0]}:
+                raise OSError("the disk is gone")
+            return super().__getitem__(key)
+
+    session = make_session(make_segmenter(), Disk(stack), advise=False)
+    session.show(4)
+    finish(session)
+    broken.add(3)  # the neighbour
+    session.set("scale", 2.0)  # what is encoded already does not count
+    finish(session)
+    assert session.is_current(4)
+    assert log.of(Failed) == []
+    session.show(3)
+    finish(session)
+    assert [event.plane for event in log.of(Failed)] == [3]
+
+
 def test_what_would_fail_for_every_plane_is_told_once(
     make_segmenter: Any, make_session: Any, log: Any
 ) -> None:

@@ -494,3 +494,19 @@ def test_the_end_of_one_session_does_not_close_the_next(open_tab, show, discs, q
     tab.show_prompts()
     qtbot.wait(5)
     assert tab.studio is not None
+
+
+def test_prompts_are_hidden_though_a_handler_of_others_fails(open_tab, show) -> None:
+    viewer, tab = open_tab("YX")
+    show(tab)
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    viewer.layers.events.removed.connect(fail, position="first")
+    with pytest.raises(ZeroDivisionError):
+        tab.hide_prompts()
+    viewer.layers.events.removed.disconnect(fail)
+    assert tab.studio is None
+    assert tab.show_button.text() == "Show prompts"
+    assert not tab.live_part.isEnabled()

@@ -450,3 +450,21 @@ def test_edits_of_cells_that_the_new_settings_do_not_have_are_refused(
     view.set("modality", "near")
     idle(view)
     assert np.argwhere(view.session.edits(0) == 0).tolist() == [[1, 1]]
+
+
+def test_a_session_ends_as_a_whole_though_handlers_of_others_fail(open_view, stack, qtbot) -> None:
+    viewer, view = open_view(stack)
+    view.layers.markers.use("+ point")
+    view.layers.markers.use("+ box")
+    labels, prompts = view.layers.labels, view.layers.prompts
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    viewer.layers.events.removed.connect(fail, position="first")
+    with pytest.raises(ZeroDivisionError):
+        view.close()
+    viewer.layers.events.removed.disconnect(fail)
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells - espmedsam live"]
+    assert labels.layer is prompts.cells is prompts.heat is None
+    assert not view.layers.markers.layers

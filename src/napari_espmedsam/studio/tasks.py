@@ -115,6 +115,8 @@ class Tasks:
                 yield from self._progress("ahead", plane, cache.live(plan, plane))
             except InputError:
                 continue  # nobody asked for it; it is told when it is shown
+            except Exception:
+                return  # nor is a disk or a device that fails: it may for all planes
 
     def confidence(self, plane: int) -> Steps:
         """Tell how sure the model is of each pixel of a plane."""

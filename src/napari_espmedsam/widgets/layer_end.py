@@ -1,8 +1,9 @@
-"""Hears that a layer of ours has left a viewer, also where napari does not say so."""
+"""The end of layers of ours in a viewer, also where handlers of others fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 
@@ -45,3 +46,14 @@ class LayerEnd:
         self._call = self._layer = None
         for emitter in self._emitters:
             emitter.disconnect(self.check)
+
+
+def take_away(viewer: Any, layers: Iterable[Any]) -> None:
+    """Remove those of some layers that are in a viewer.
+
+    All of them go, also where somebody's handler of a removal raises; that is raised in the end.
+    """
+    with ExitStack() as stack:
+        for layer in layers:
+            if layer in viewer.layers:
+                stack.callback(viewer.layers.remove, layer)

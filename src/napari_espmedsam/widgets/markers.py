@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from napari_espmedsam.inference.prompts import OFF, ON, UNTOUCHED
 from napari_espmedsam.studio.events import PromptView
 from napari_espmedsam.widgets.canvas_place import Box, cells_under
-from napari_espmedsam.widgets.layer_end import LayerEnd
+from napari_espmedsam.widgets.layer_end import LayerEnd, take_away
 from napari_espmedsam.widgets.layers import METADATA_KEY, Geometry, ResultPlan
 from napari_espmedsam.widgets.marker_layer import MarkerLayer, new_boxes, new_points
 from napari_espmedsam.widgets.prompt_cells import USER_OFF, USER_ON
@@ -126,9 +126,7 @@ class Markers(QObject):
         layers = self.layers
         for kind in list(self._layers):
             self._let_go(kind)
-        for layer in layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, layers)
 
     def _make(self, kind: str, view: PromptView) -> MarkerLayer:
         """Add the layer of a kind to the viewer."""

@@ -17,7 +17,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_espmedsam.studio.events import PromptView
 from napari_espmedsam.widgets.canvas_place import CanvasPlace, place_canvas, set_place
-from napari_espmedsam.widgets.layer_end import LayerEnd
+from napari_espmedsam.widgets.layer_end import LayerEnd, take_away
 from napari_espmedsam.widgets.layers import METADATA_KEY, ImageDescription
 from napari_espmedsam.widgets.prompt_cells import (
     MODEL_OFF,
@@ -166,9 +166,7 @@ class PromptLayers(QObject):
         layers = (self._heat, self._cells)
         self._heat = None
         self._let_go_of_cells()
-        for layer in layers:
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, layers)
 
     def _place(self, view: PromptView) -> CanvasPlace:
         return place_canvas(self._image, self._axes, view)

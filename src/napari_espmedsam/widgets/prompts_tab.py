@@ -113,17 +113,10 @@ class PromptsTab(PromptsPanel):
             return
         studio, self._studio = self._studio, None
         studio.ended.disconnect(self._on_ended)  # what is under way is not about the next one
-        studio.close()
-        self._wanted, self._suggestion = None, ""
-        if self._offered is None:  # a file can be used without a session, too
-            self.show_hint("")
-        self.show_tool("")
-        self._refresh()
-        self.say("The labels stay as they are.")
-        if self._on_record:
-            self._on_record.clear()
-            self.say("The prompts were hidden before they were saved. Save them again.", bad=True)
-        self.closed.emit()
+        try:
+            studio.close()
+        finally:  # whatever others do when a layer goes
+            self._show_end()
 
     def close_session(self) -> None:
         """End all work: the dock or the window is being closed."""
@@ -332,6 +325,19 @@ class PromptsTab(PromptsPanel):
         record = event.value.metadata.get(PROMPTS_KEY)
         if isinstance(record, PromptRecord):
             self.offer(record)
+
+    def _show_end(self) -> None:
+        """Show that there is no session any more."""
+        self._wanted, self._suggestion = None, ""
+        if self._offered is None:  # a file can be used without a session, too
+            self.show_hint("")
+        self.show_tool("")
+        self._refresh()
+        self.say("The labels stay as they are.")
+        if self._on_record:
+            self._on_record.clear()
+            self.say("The prompts were hidden before they were saved. Save them again.", bad=True)
+        self.closed.emit()
 
     def _refresh(self) -> None:
         """Show what the session is like now."""

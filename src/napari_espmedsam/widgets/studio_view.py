@@ -194,8 +194,10 @@ class StudioView(QObject):
         if not self._is_closed:
             self._is_closed = True
             self.bridge.close()
-            self.layers.close()
-            self.deleteLater()
+            try:
+                self.layers.close()
+            finally:  # whatever others do when a layer goes
+                self.deleteLater()
 
     # What the layers say ----------------------------------------------------------------------
 

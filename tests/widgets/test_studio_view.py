@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_espmedsam.studio.replay import replay
 from napari_espmedsam.studio.session import Session
 from napari_espmedsam.widgets.form import Prepared
 from napari_espmedsam.widgets.layers import METADATA_KEY, describe, plan_result
+from napari_espmedsam.widgets.live_labels import LiveLabels
 from napari_espmedsam.widgets.studio_view import StudioView
 
 SHAPE = (96, 128)
@@ -468,3 +470,20 @@ def test_a_session_ends_as_a_whole_though_handlers_of_others_fail(open_view, sta
     assert [layer.name for layer in viewer.layers] == ["cells", "cells - espmedsam live"]
     assert labels.layer is prompts.cells is prompts.heat is None
     assert not view.layers.markers.layers
+
+
+def test_labels_that_are_too_large_for_memory_end_the_session(open_view, stack, qtbot) -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(stack, name="cells")
+    _viewer, view = open_view(stack)
+    reasons: list[str] = []
+    view.ended.connect(reasons.append)
+    shape = (10**8, 10**5, 10**5)
+    plan = replace(plan_result(describe(image), "ZYX", None), shape=shape)
+    view.layers.labels = LiveLabels(viewer, plan, "found", view)
+    view.session.show(0)
+    qtbot.waitUntil(lambda: bool(reasons))
+    assert reasons[0].startswith(
+        f"Labels of the shape {shape} take 4,000,000,000,000,000,000 bytes"
+    )
+    assert len(viewer.layers) == 1

@@ -6,6 +6,7 @@ never overwritten by a result that does not know of it yet.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
+from napari_espmedsam.errors import InputError
 from napari_espmedsam.studio.events import PlaneReady
 from napari_espmedsam.widgets.canvas_place import set_place
 from napari_espmedsam.widgets.layer_end import LayerEnd
@@ -90,6 +92,11 @@ class LiveLabels(QObject):
         -------
         bool
             Whether it was written.
+
+        Raises
+        ------
+        InputError
+            If there is no memory for the layer.
         """
         self._notice_missing()
         if self._layer is None:
@@ -182,8 +189,15 @@ class LiveLabels(QObject):
 
     def _add(self) -> None:
         active = self._viewer.layers.selection.active
+        try:
+            empty = np.zeros(self._plan.shape, np.uint32)
+        except (MemoryError, ValueError) as error:  # ValueError: more bytes than can be counted
+            raise InputError(
+                f"Labels of the shape {self._plan.shape} take {4 * math.prod(self._plan.shape):,} "
+                "bytes, and there is no such memory. Crop the image, or open a part of its planes."
+            ) from error
         self._layer = self._viewer.add_labels(
-            np.zeros(self._plan.shape, np.uint32),
+            empty,
             name=self._name,
             **self._plan.geometry.layer_arguments(),
         )

@@ -254,7 +254,11 @@ class StudioView(QObject):
             self._handlers[type(event)](event)
 
     def _on_ready(self, event: events.PlaneReady) -> None:
-        self.layers.write(event)
+        try:
+            self.layers.write(event)
+        except EspMedSamError as error:  # without labels there is nothing to work on
+            self.ended.emit(str(error))
+            return
         if event.plane != self.plane:
             return
         if event.prompts is not None and event.revision >= self._edited.get(event.plane, 0):

@@ -233,6 +233,28 @@ def test_planes_whose_memory_was_needed_follow_settings_without_encoding(
     assert_like_fresh(segmenter, stack, session)
 
 
+def test_memory_that_is_needed_in_the_middle_of_a_stroke_mixes_nothing_up(
+    make_segmenter: Any, make_session: Any, gate_model: Any, plane: Array
+) -> None:
+    segmenter, image = make_segmenter(gate_model), np.stack([plane, plane])
+    session = make_session(segmenter, image, max_bytes=1, min_size=0, advise=False)
+    renderer = session._workshop.renderer  # worked by hand: the pauses decide
+    list(renderer.update(0))
+    session._document.edit(0, np.s_[0:2, 0:3], 0, "Erase", None)
+    stroke = renderer.update(0)
+    decoded = gate_model.n_decoded
+    while gate_model.n_decoded < decoded + 2:  # both tiles; the plane is not shown yet
+        next(stroke)
+    list(renderer.update(1))
+    stroke.close()
+    session._document.undo()
+    session._document.set({"threshold": 0.6}, "Threshold")
+    list(renderer.update(0))
+    expected = segmenter.segment(plane, "near", axes="YX", post=session.settings.post).labels
+    np.testing.assert_array_equal(renderer.shown(0).labels > 0, expected > 0)
+    assert expected.any()
+
+
 def test_a_stroke_decodes_the_tiles_that_it_touches(
     make_segmenter: Any, make_session: Any, gate_model: Any, stack: Array
 ) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,10 @@ def stack(discs: Callable[..., Array]) -> Array:
 
 def finish(session: Session) -> None:
     assert session.wait(TIMEOUT)
+
+
+def _wait_for(event: threading.Event) -> None:
+    assert event.wait(TIMEOUT)
 
 
 class Lazy:
@@ -101,6 +106,21 @@ def test_a_plane_that_is_shown_again_is_announced_again(
     session.edit(1, np.s_[0:1, 0:1], 1)  # another plane: the visible one has no news
     finish(session)
     assert [event.plane for event in log.of(PlaneReady)][3:] == [1]
+
+
+def test_a_plane_is_announced_again_though_another_request_follows_at_once(
+    make_segmenter: Any, make_session: Any, log: Any, stack: Array
+) -> None:
+    session = make_session(make_segmenter(), stack, advise=False)
+    session.show(0)
+    finish(session)
+    free = threading.Event()
+    session._workshop.engine.submit("other work", partial(_wait_for, free), priority=-1)
+    session.show(0)
+    session.run([0])
+    free.set()
+    finish(session)
+    assert [event.plane for event in log.of(PlaneReady) if event.prompts is not None] == [0, 0]
 
 
 def test_showing_another_plane_does_not_wait_for_the_background(
@@ -263,6 +283,29 @@ def test_objects_are_linked_and_keep_their_ids_under_edits(
         session.link("T")
 
 
+def test_undo_after_linking_keeps_the_ids_that_linking_gave(
+    make_segmenter: Any, make_session: Any, gate_model: Any, stack: Array
+) -> None:
+    session = make_session(make_segmenter(gate_model), stack[:2])
+    session.show(0)
+    session.run()
+    finish(session)
+    right, wide = session.labels(1)[48, 80], session.labels(1)[14, 18]
+    session.lock(1, [right])
+    session.lock(1, [right, wide])  # the step's box holds both
+    session.link("Z")
+    finish(session)
+    linked, locked = session.labels(1), session.locked(1)
+    session.undo()
+    finish(session)
+    np.testing.assert_array_equal(session.labels(1), linked)
+    assert set(np.unique(session.locked(1))) == {0, session.labels(0)[48, 80]}
+    session.redo()
+    finish(session)
+    np.testing.assert_array_equal(session.labels(1), linked)
+    np.testing.assert_array_equal(session.locked(1), locked)
+
+
 def test_a_plane_that_cannot_be_read_is_told_and_the_others_go_on(
     make_segmenter: Any, make_session: Any, log: Any, stack: Array
 ) -> None:
@@ -286,6 +329,30 @@ def test_a_plane_that_cannot_be_read_is_told_and_the_others_go_on(
     session.run([0])  # nothing has changed: it is not tried and told again
     finish(session)
     assert len(log.of(Failed)) == n
+
+
+def test_a_plane_that_nobody_asked_for_fails_in_silence(
+    make_segmenter: Any, make_session: Any, log: Any, stack: Array
+) -> None:
+    broken: set[int] = set()
+
+    class Disk(Lazy):
+        def __getitem__(self, key: Any) -> Array:
+            if broken & {key[0]}:
+                raise OSError("the disk is gone")
+            return super().__getitem__(key)
+
+    session = make_session(make_segmenter(), Disk(stack), advise=False)
+    session.show(4)
+    finish(session)
+    broken.add(3)  # the neighbour
+    session.set("scale", 2.0)  # what is encoded already does not count
+    finish(session)
+    assert session.is_current(4)
+    assert log.of(Failed) == []
+    session.show(3)
+    finish(session)
+    assert [event.plane for event in log.of(Failed)] == [3]
 
 
 def test_what_would_fail_for_every_plane_is_told_once(

@@ -252,8 +252,10 @@ def make_segmenter() -> Callable[..., Any]:
         licence="Apache-2.0",
     )
 
-    def make(level: float = 0.5) -> Any:
-        return Segmenter(GateModel(level), header, "ab" * 32, device="cpu")
+    def make(level: float = 0.5, far_scale: float | None = None) -> Any:
+        far = spec if far_scale is None else spec.model_copy(update={"scale": far_scale})
+        own = header.model_copy(update={"inputs": {"near": spec, "far": far}})
+        return Segmenter(GateModel(level), own, "ab" * 32, device="cpu")
 
     return make
 

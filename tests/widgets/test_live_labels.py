@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Points
 from qtpy.QtCore import QObject
 
 from napari_espmedsam.studio.events import PlaneReady
@@ -272,3 +273,71 @@ def test_only_what_is_seen_is_drawn_at_once(opened, qtbot) -> None:
         live.write(result((z,), blobs(z + 5)))
     assert not drawn
     qtbot.waitUntil(lambda: len(drawn) == 1)
+
+
+@pytest.mark.parametrize("how", ["a handler fails", "replaced"])
+def test_a_layer_whose_removal_was_not_heard_of_is_let_go_of(opened, how: str) -> None:
+    viewer, live, painted = opened()
+    told: list[bool] = []
+    live.deleted.connect(lambda: told.append(True))
+    live.write(result((0,), blobs(1)))
+    layer = live.layer
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    if how == "replaced":
+        viewer.layers[viewer.layers.index(layer)] = Points(name="other")
+    else:
+        viewer.layers.events.removed.connect(fail, position="first")
+        with pytest.raises(ZeroDivisionError):
+            viewer.layers.remove(layer)
+        viewer.layers.events.removed.disconnect(fail)
+    layer.data[0, 8, 8] = 5
+    assert not live.write(result((0,), blobs(1, 2)))
+    assert live.layer is None
+    assert told == [True]
+    assert not live.planes, "labels of a layer that is gone are kept"
+    live.show((0,))
+    live.collect()
+    assert not painted
+
+
+def test_all_planes_that_a_ball_has_touched_are_reported_before_anything_else(opened) -> None:
+    _viewer, live, painted = opened()
+    for z in range(3):
+        live.write(result((z,), blobs(1 + z)))
+    live.show((1,))
+    live.layer.n_edit_dimensions, live.layer.brush_size = 3, 4
+    live.layer.paint((1, 8, 15), 9)
+    live.collect()
+    assert {index for index, *_ in painted} == {(0,), (1,), (2,)}
+
+
+def test_what_napari_undoes_on_another_plane_is_found_on_demand(opened) -> None:
+    viewer, live, painted = opened()
+    for z in range(2):
+        live.write(result((z,), blobs(1 + z)))
+    live.show((0,))
+    live.layer.fill((0, 5, 2), 7)
+    live.show((1,))
+    viewer.dims.set_current_step(0, 1)
+    live.layer.undo()  # of the painting on plane 0
+    live.collect()
+    assert len(painted) == 1
+    live.collect(everywhere=True)
+    assert [index for index, *_ in painted] == [(0,), (0,)]
+    np.testing.assert_array_equal(painted[1][2], blobs(1))
+
+
+def test_settling_a_plane_keeps_what_was_painted_on_it_meanwhile(opened) -> None:
+    _viewer, live, painted = opened()
+    for z in range(2):
+        live.write(result((z,), blobs(1 + z)))
+    live.show((0,))
+    live.layer.data[1, 14, 3] = 9
+    live.settle((1,), blobs(3))
+    assert live.layer.data[1, 14, 3] == 9
+    assert [index for index, *_ in painted] == [(1,)]
+    live.settle((1,), blobs(3))
+    np.testing.assert_array_equal(live.layer.data[1], blobs(3))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Points
 from napari.utils.key_bindings import KeymapHandler
 from qtpy.QtCore import QObject
 
@@ -266,6 +267,41 @@ def test_drawing_with_the_mouse(opened, make_napari_viewer, mouse) -> None:
     assert np.argwhere(cells.plane() == 2).tolist() == [
         [r, c] for r in (3, 4, 5) for c in (4, 5, 6)
     ]
-    pointer.drag(world(2, 2), world(4, 4), world(6, 6))
+    pointer.press(world(2, 2))
+    pointer.move(world(4, 4))
+    markers.show((), view_of(cells.plane()))  # a result that comes in the middle of a drag
+    pointer.move(world(6, 6))
+    pointer.release(world(6, 6))
     assert cells.values == [OFF, ON, ON]
     assert cells.plane()[0, 0] == 2
+    assert len(markers.layers[1].data) == 2
+    markers.show((), view_of(np.zeros((6, 8), np.uint8)))
+    assert [len(layer.data) for layer in markers.layers] == [0, 0]
+
+
+@pytest.mark.parametrize("how", ["a handler fails", "replaced"])
+def test_layers_whose_removal_was_not_heard_of_are_let_go_of(opened, how: str) -> None:
+    viewer, markers, cells = opened()
+    markers.use("+ point")
+    (layer,) = markers.layers
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    if how == "replaced":
+        viewer.layers[viewer.layers.index(layer)] = Points(name="other")
+    else:
+        viewer.layers.events.removed.connect(fail, position="first")
+        with pytest.raises(ZeroDivisionError):
+            viewer.layers.remove(layer)
+        viewer.layers.events.removed.disconnect(fail)
+    markers.show((), view_of(np.zeros((6, 8), np.uint8)))
+    assert markers.layers == ()
+    layer.add((1, 1))
+    assert not cells.said
+    markers.use("- point")
+    (again,) = markers.layers
+    assert again is not layer
+    assert again in viewer.layers
+    again.add((1, 1))
+    assert cells.values == [OFF]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_espmedsam.errors import CheckpointError, InputError
 from napari_espmedsam.inference.image import PlaneStack
@@ -443,3 +443,70 @@ def test_it_fits_a_narrow_dock(open_tab, show) -> None:
     _viewer, tab = open_tab()
     show(tab)
     assert tab.minimumSizeHint().width() <= 320
+
+
+def test_an_offer_outlives_the_session_that_is_hidden(open_tab, show, click) -> None:
+    _viewer, tab = open_tab("YX")
+    show(tab)
+    records: list[Any] = []
+    tab.record(records.append)
+    tab.studio.session.wait(10)
+    QApplication.processEvents()
+    tab.offer(records[0])
+    click(tab.show_button)
+    assert tab.studio is None
+    assert tab.hint_button.text() == "Use these prompts"
+    assert not tab.hint_button.isHidden()
+
+
+def test_each_of_two_savings_at_once_gets_its_file(open_tab, show, qtbot, tmp_path) -> None:
+    _viewer, tab = open_tab("YX")
+    show(tab)
+    records: list[Any] = []
+    tab.record(records.append)  # as the tab "Batch" does
+    files = [tmp_path / f"{name}.espprompts.json" for name in "ab"]
+    for file in files:
+        tab.save_prompts(file)
+    qtbot.waitUntil(lambda: all(file.exists() for file in files))
+    assert len(records) == 1
+
+
+def test_prompts_that_are_hidden_before_they_are_saved_are_told(open_tab, show, tmp_path) -> None:
+    _viewer, tab = open_tab("YX")
+    show(tab)
+    file = tmp_path / "a.espprompts.json"
+    tab.save_prompts(file)
+    tab.hide_prompts()
+    assert tab.status.text() == "The prompts were hidden before they were saved. Save them again."
+    show(tab)
+    tab.record(lambda record: None)
+    tab.studio.session.wait(10)
+    QApplication.processEvents()
+    assert not file.exists()
+
+
+def test_the_end_of_one_session_does_not_close_the_next(open_tab, show, discs, qtbot) -> None:
+    viewer, tab = open_tab("YX")
+    show(tab)
+    viewer.layers.remove(tab.form.layer)  # its end is told a moment later
+    tab.hide_prompts()
+    tab.form.layer = viewer.add_image(discs(SHAPE, *CENTRES), name="other")
+    tab.show_prompts()
+    qtbot.wait(5)
+    assert tab.studio is not None
+
+
+def test_prompts_are_hidden_though_a_handler_of_others_fails(open_tab, show) -> None:
+    viewer, tab = open_tab("YX")
+    show(tab)
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    viewer.layers.events.removed.connect(fail, position="first")
+    with pytest.raises(ZeroDivisionError):
+        tab.hide_prompts()
+    viewer.layers.events.removed.disconnect(fail)
+    assert tab.studio is None
+    assert tab.show_button.text() == "Show prompts"
+    assert not tab.live_part.isEnabled()

@@ -8,8 +8,10 @@ import weakref
 from typing import Any
 
 from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QApplication
 
 from napari_espmedsam.errors import CheckpointError
+from napari_espmedsam.widgets.background import Background
 from napari_espmedsam.widgets.bridge import SessionBridge
 
 
@@ -131,3 +133,41 @@ def test_nothing_holds_a_closed_bridge(qtbot, parent) -> None:
     assert left() is None
     names = [thread.name for thread in threading.enumerate()]
     assert "espmedsam-open" not in names
+
+
+def test_an_event_that_arrives_while_another_is_handled_waits_for_it(qtbot, parent) -> None:
+    bridge, session = open_bridge(qtbot, parent)
+    heard: list[Any] = []
+
+    def handle(event: Any) -> None:
+        heard.append(("begin", event))
+        QApplication.processEvents()  # as plugins that hear of a new layer may do
+        heard.append(("end", event))
+
+    bridge.event.connect(handle)
+    session.say(1, 2).join()
+    qtbot.waitUntil(lambda: len(heard) == 4)
+    assert heard == [("begin", 1), ("end", 1), ("begin", 2), ("end", 2)]
+    bridge.close()
+
+
+def test_jobs_wait_for_the_thread_that_was_closed_before(qtbot, parent) -> None:
+    done: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        assert go_on.wait(10)
+        done.append("first")
+
+    background = Background(parent, at_exit=lambda: done.append("freed"))
+    background.submit("a", first)
+    assert begun.wait(10)
+    background.close()
+    background.submit("b", lambda: done.append("second"))
+    qtbot.wait(20)
+    go_on.set()
+    qtbot.waitUntil(lambda: len(done) == 3)
+    assert done == ["first", "freed", "second"]
+    background.close()
+    qtbot.waitUntil(lambda: len(done) == 4)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Points
 from qtpy.QtCore import QObject
 
 from napari_espmedsam.errors import CheckpointError
@@ -19,6 +21,7 @@ from napari_espmedsam.studio.replay import replay
 from napari_espmedsam.studio.session import Session
 from napari_espmedsam.widgets.form import Prepared
 from napari_espmedsam.widgets.layers import METADATA_KEY, describe, plan_result
+from napari_espmedsam.widgets.live_labels import LiveLabels
 from napari_espmedsam.widgets.studio_view import StudioView
 
 SHAPE = (96, 128)
@@ -45,7 +48,12 @@ def open_view(
     views = []
 
     def open_(
-        image: np.ndarray, axes: str = "ZYX", viewer: Any = None, make: Any = None, **place: Any
+        image: np.ndarray,
+        axes: str = "ZYX",
+        viewer: Any = None,
+        make: Any = None,
+        model: Segmenter = segmenter,
+        **place: Any,
     ) -> tuple[Any, StudioView]:
         viewer = ViewerModel() if viewer is None else viewer
         layer = viewer.add_image(image, name="cells", rgb=False, **place)
@@ -61,7 +69,7 @@ def open_view(
         )
 
         def make_session(on_event: Any) -> Session:
-            return Session(segmenter, image, request, on_event, advise=False)
+            return Session(model, image, request, on_event, advise=False)
 
         view = StudioView(viewer, prepared, make or make_session, parent)
         views.append(view)
@@ -395,3 +403,87 @@ def test_closing_leaves_the_labels_and_no_thread(open_view, stack, qtbot) -> Non
     viewer.dims.set_current_step(0, 0)
     viewer.layers["cells"].scale = (2.0, 2.0, 2.0)
     viewer.layers.clear()
+
+
+def test_an_image_that_is_replaced_in_the_list_ends_the_session(open_view, stack) -> None:
+    viewer, view = open_view(stack)
+    reasons: list[str] = []
+    view.ended.connect(reasons.append)
+    viewer.layers[viewer.layers.index("cells")] = Points(name="other")
+    assert reasons == ["'cells' was removed."]
+
+
+def test_a_comparison_that_the_image_does_not_suit_is_told(
+    open_view, idle, stack, make_segmenter
+) -> None:
+    _viewer, view = open_view(stack[0], "YX", model=make_segmenter(far_scale=0.1))
+    said: list[tuple[str, bool]] = []
+    view.said.connect(lambda text, bad: said.append((text, bad)))
+    view.compare("far")
+    assert len(said) == 1
+    assert said[0][1]
+    assert "the smallest side is" in said[0][0]
+    assert view.layers.side.compared == ""
+    view.set("threshold", 0.8)
+    idle(view)
+    assert [text for text, bad in said if bad] == [said[0][0]]
+
+
+def test_edits_of_cells_that_the_new_settings_do_not_have_are_refused(
+    open_view, idle, stack, make_segmenter, qtbot
+) -> None:
+    _viewer, view = open_view(stack[0], "YX", model=make_segmenter(far_scale=2.0))
+    said: list[str] = []
+    view.said.connect(lambda text, bad: said.append(text) if bad else None)
+    cells = view.layers.prompts.cells
+    cells.paint((1, 1), 0)
+    view.set("modality", "far")  # the stroke was on the cells of "near"
+    assert view.session.undo_text == "Modality"
+    cells.paint((0, 2), 0)  # still those of "near"
+    view.layers.collect()
+    assert said == ["The new settings have other cells. Edit them once they are shown."]
+    idle(view)
+    assert cells.data.shape == (6, 8)
+    assert not view.session.edits(0).max() >= 0
+    cells.paint((5, 7), 0)
+    qtbot.wait(1)
+    idle(view)
+    assert np.argwhere(view.session.edits(0) == 0).tolist() == [[5, 7]]
+    view.set("modality", "near")
+    idle(view)
+    assert np.argwhere(view.session.edits(0) == 0).tolist() == [[1, 1]]
+
+
+def test_a_session_ends_as_a_whole_though_handlers_of_others_fail(open_view, stack, qtbot) -> None:
+    viewer, view = open_view(stack)
+    view.layers.markers.use("+ point")
+    view.layers.markers.use("+ box")
+    labels, prompts = view.layers.labels, view.layers.prompts
+
+    def fail(event: Any) -> None:
+        raise ZeroDivisionError
+
+    viewer.layers.events.removed.connect(fail, position="first")
+    with pytest.raises(ZeroDivisionError):
+        view.close()
+    viewer.layers.events.removed.disconnect(fail)
+    assert [layer.name for layer in viewer.layers] == ["cells", "cells - espmedsam live"]
+    assert labels.layer is prompts.cells is prompts.heat is None
+    assert not view.layers.markers.layers
+
+
+def test_labels_that_are_too_large_for_memory_end_the_session(open_view, stack, qtbot) -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(stack, name="cells")
+    _viewer, view = open_view(stack)
+    reasons: list[str] = []
+    view.ended.connect(reasons.append)
+    shape = (10**8, 10**5, 10**5)
+    plan = replace(plan_result(describe(image), "ZYX", None), shape=shape)
+    view.layers.labels = LiveLabels(viewer, plan, "found", view)
+    view.session.show(0)
+    qtbot.waitUntil(lambda: bool(reasons))
+    assert reasons[0].startswith(
+        f"Labels of the shape {shape} take 4,000,000,000,000,000,000 bytes"
+    )
+    assert len(viewer.layers) == 1

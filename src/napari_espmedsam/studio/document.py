@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,9 @@ class Document:
             self._revision += 1
 
     def rename(self, plane: int, rename: Callable[[Labels], Labels]) -> tuple[Target, Target]:
-        """Give the locked objects of a plane other ids. This is no step of the history.
+        """Give the locked objects of a plane other ids, also in all steps of the history.
+
+        It is no step itself: undo and redo keep the new ids.
 
         Returns
         -------
@@ -236,6 +239,7 @@ class Document:
             if before.locked is not None:
                 self._keep_locked(plane, rename(before.locked))
                 self._revision += 1
+            self._history.rewrite(partial(_renamed, ("locked", plane), rename))
             return before, self.target(plane)
 
     def _locked_or_empty(self, plane: int) -> Labels:
@@ -301,3 +305,10 @@ class Document:
         if locked.any():
             locked.flags.writeable = False
             self._locked[plane] = locked
+
+
+def _renamed(key: tuple[Any, ...], rename: Callable[[Labels], Labels], step: Any) -> Any:
+    """Give the ids in a patch of an array other names; any other step stays as it is."""
+    if isinstance(step, Patch) and step.key == key:
+        return replace(step, values=rename(step.values))
+    return step

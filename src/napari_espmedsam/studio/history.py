@@ -136,6 +136,19 @@ class History:
         self._done.append(self._undone.pop())
         return self._done[-1]
 
+    def rewrite(self, change: Callable[[Any], Any]) -> None:
+        """Replace each piece of data, forward and backward, by what a function makes of it.
+
+        It has to take as much memory as before.
+        """
+
+        def rewritten(each: Change) -> Change:
+            forward, backward = (tuple(map(change, part)) for part in (each.forward, each.backward))
+            return replace(each, forward=forward, backward=backward)
+
+        self._done = deque(map(rewritten, self._done))
+        self._undone = list(map(rewritten, self._undone))
+
     def clear(self) -> None:
         """Forget everything."""
         self.seal()

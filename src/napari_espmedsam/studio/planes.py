@@ -132,6 +132,10 @@ class PlaneCache:
         """Say which prompts a live plane was decoded under."""
         self._targets[encoding_key(target.plan), plane] = target
 
+    def note_change(self, plan: RunPlan, plane: int) -> None:
+        """Say that a live plane is being decoded under other prompts than those noted last."""
+        self._targets.pop((encoding_key(plan), plane), None)
+
     def labels(self, target: Target, plane: int) -> Labels | None:
         """Labels of a plane whose features are gone, if they can do without; None otherwise."""
         key = (encoding_key(target.plan), plane)

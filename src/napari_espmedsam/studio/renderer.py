@@ -117,6 +117,7 @@ class Renderer:
                 live.refresh()
                 self.cache.note_decoded(latest, plane)
                 return live, latest
+            self.cache.note_change(latest.plan, plane)
             live.decode_next()
             yield None  # whatever was edited meanwhile is taken up
 

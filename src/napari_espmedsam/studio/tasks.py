@@ -56,19 +56,25 @@ class Tasks:
         self._view = view
         self._renderer = renderer
         self._announced: tuple[int, Target] | None = None
+        self._asked = self._answered = 0  # how often the visible plane was to be shown again
 
-    def visible(self, again: bool = False) -> Steps:
+    def show_again(self) -> None:
+        """Let the next :meth:`visible` show its plane in any case. From the user's thread."""
+        self._asked += 1
+
+    def visible(self) -> Steps:
         """Bring the visible plane up to date, and show it with its prompts.
 
         Unless it is to be shown again, nothing happens if nothing has changed.
         """
-        plane = self._view.visible
-        if plane is None or not (again or self._has_news(plane)):
+        plane, asked = self._view.visible, self._asked
+        if plane is None or not (asked != self._answered or self._has_news(plane)):
             return
         try:
             yield from self._show_visible(plane)
         except Exception as error:
             yield self._fail("visible", plane, error)
+        self._answered = asked
 
     def others(self) -> Steps:
         """Bring the other planes up to date that have labels or shall have, nearest first.
@@ -109,6 +115,8 @@ class Tasks:
                 yield from self._progress("ahead", plane, cache.live(plan, plane))
             except InputError:
                 continue  # nobody asked for it; it is told when it is shown
+            except Exception:
+                return  # nor is a disk or a device that fails: it may for all planes
 
     def confidence(self, plane: int) -> Steps:
         """Tell how sure the model is of each pixel of a plane."""

@@ -60,7 +60,9 @@ class Workshop:
     def update(self, again: bool = False) -> None:
         """Begin to do what is wanted by now; `again` announces the visible plane in any case."""
         submit = self.engine.submit
-        submit(("visible",), partial(self._visible, again), priority=VISIBLE)
+        if again:  # noted apart: an update that comes next replaces this one's task
+            self.tasks.show_again()
+        submit(("visible",), self._visible, priority=VISIBLE)
         submit(("others",), self.tasks.others, priority=OTHERS)
         submit(("ahead",), self.tasks.ahead, priority=AHEAD)
         plane = self._view.visible
@@ -78,11 +80,11 @@ class Workshop:
     def _say_when_idle(self) -> None:
         self.engine.submit(("idle",), events.Idle, priority=IDLE)
 
-    def _visible(self, again: bool) -> Steps:
+    def _visible(self) -> Steps:
         plane = self._view.visible
         if plane is not None:
             self.renderer.cache.focus(self._document.plan, plane)
-        yield from self.tasks.visible(again)
+        yield from self.tasks.visible()
 
     def _answer(self, task: str, work: Callable[[], Steps], about: tuple[Hashable, ...]) -> Steps:
         try:

@@ -40,6 +40,7 @@ class Background(QObject):
         super().__init__(parent)
         self._at_exit = at_exit
         self._engine: Engine | None = None
+        self._before: Engine | None = None  # closed; its thread may still be at work
         self._mail: _Mail | None = None
         self._farewell: Farewell | None = None
         self._heard = 0
@@ -55,7 +56,8 @@ class Background(QObject):
     def submit(self, key: Hashable, work: Callable[[], Any]) -> None:
         """Do a job; one of the same key that waits is dropped.
 
-        The job must not touch any Qt object or layer.
+        The job must not touch any Qt object or layer. After :meth:`close` it waits, in its thread,
+        until the thread before has ended: the jobs may use the same things.
         """
         if self._engine is None:
             # The thread holds the mail and not this object, which may go at any time.
@@ -64,6 +66,8 @@ class Background(QObject):
             self._heard = 0
             self._engine = Engine(self._mail.post, at_exit=self._at_exit, name="espmedsam-objects")
             self._farewell = Farewell(self, partial(self._engine.close, wait=False))
+        if self._before is not None:
+            work = partial(_after, self._before, work)
         self._engine.submit(key, work)
 
     def cancel(self, key: Hashable) -> None:
@@ -76,6 +80,7 @@ class Background(QObject):
         if self._engine is None:
             return
         engine, self._engine = self._engine, None
+        self._before = engine
         if self._farewell is not None:
             self._farewell.cancel()
         if self._mail is not None:
@@ -90,6 +95,12 @@ class Background(QObject):
             self.step.emit(event.key, event.value)
         elif isinstance(event, Failed):
             self.failed.emit(event.key, event.error)
+
+
+def _after(before: Engine, work: Callable[[], Any]) -> Any:
+    """Do a job once the thread of an engine has ended; called in another thread."""
+    before.close(wait=True)
+    return work()
 
 
 class _Mail(QObject):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -54,6 +55,8 @@ class SessionBridge(QObject):
 
     def __init__(self, make: Make, parent: QObject) -> None:
         super().__init__(parent)
+        self._arrived: deque[Any] = deque()
+        self._is_handling = False
         self._post = _Post()
         self._post.arrived.connect(self._on_arrived, Qt.ConnectionType.QueuedConnection)
         self._opening = _Opening(make, self._post.send)
@@ -79,10 +82,25 @@ class SessionBridge(QObject):
             return
         self._farewell.cancel()
         self._close()
+        self._arrived.clear()
 
     def _on_arrived(self, event: Any) -> None:
-        if self.is_closed:
+        """Handle one event after the other.
+
+        Whatever a plugin connects to new layers may let Qt work, so the next event can arrive
+        while one is being handled.
+        """
+        self._arrived.append(event)
+        if self._is_handling:
             return
+        self._is_handling = True
+        try:
+            while self._arrived and not self.is_closed:
+                self._handle(self._arrived.popleft())
+        finally:
+            self._is_handling = False
+
+    def _handle(self, event: Any) -> None:
         if isinstance(event, engine.Done):
             self._opener.close(wait=False)
             self.opened.emit()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
+from napari_espmedsam.widgets.layer_end import LayerEnd
 from napari_espmedsam.widgets.layers import level_zero
 from napari_espmedsam.widgets.navigation import data_to_viewer, slider_position
 
@@ -50,12 +51,12 @@ class ImageWatch(QObject):
         self._index = self.index
         self._connections = [
             (viewer.dims.events.current_step, self._on_slider),
-            (viewer.layers.events.removed, self._on_removed),
             (layer.events.data, self._on_data),
             *((getattr(layer.events, name), self._on_moved) for name in _MOVES),
         ]
         for emitter, slot in self._connections:
             emitter.connect(slot)
+        self._end = LayerEnd(viewer, layer, self._on_removed)
 
     @property
     def letters(self) -> str:
@@ -87,11 +88,13 @@ class ImageWatch(QObject):
 
     def close(self) -> None:
         """Watch no longer."""
+        self._end.close()
         while self._connections:
             emitter, slot = self._connections.pop()
             emitter.disconnect(slot)
 
     def _on_slider(self, _event: Any = None) -> None:
+        self._end.check()
         index = self.index
         if index is not None and index != self._index:
             self._index = index
@@ -103,6 +106,5 @@ class ImageWatch(QObject):
     def _on_data(self, _event: Any = None) -> None:
         self.gone.emit(f"The pixels of '{self._layer.name}' have changed.")
 
-    def _on_removed(self, event: Any) -> None:
-        if event.value is self._layer:
-            self.gone.emit(f"'{self._layer.name}' was removed.")
+    def _on_removed(self) -> None:
+        self.gone.emit(f"'{self._layer.name}' was removed.")

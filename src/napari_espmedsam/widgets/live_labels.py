@@ -6,6 +6,7 @@ never overwritten by a result that does not know of it yet.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
+from napari_espmedsam.errors import InputError
 from napari_espmedsam.studio.events import PlaneReady
 from napari_espmedsam.widgets.canvas_place import set_place
+from napari_espmedsam.widgets.layer_end import LayerEnd
 from napari_espmedsam.widgets.layers import METADATA_KEY, Geometry, ResultPlan
 
 _TOUCHES = ("paint", "data", "set_data")
@@ -56,12 +59,13 @@ class LiveLabels(QObject):
         super().__init__(parent)
         self._viewer, self._plan, self._name = viewer, plan, name
         self._layer: Any = None
+        self._end: LayerEnd | None = None
         self._box: Box | None = None  # the session's region of each plane
         self._written: dict[Index, Labels] = {}
         self._held: dict[Index, int] = {}  # revision of the session that knows what was painted
         self._current: Index | None = None
         self._suspects: set[Index] = set()
-        self._look_timer = _single_shot(self, self.collect)
+        self._look_timer = _single_shot(self, self.look)
         self._draw_timer = _single_shot(self, self._draw)
         self._cost, self._drawing = 0.0, False
 
@@ -78,7 +82,7 @@ class LiveLabels(QObject):
     def show(self, index: Index) -> None:
         """Say which plane the viewer shows: the one that is painted on."""
         if index != self._current:
-            self.collect()
+            self.look()
             self._current = index
 
     def write(self, event: PlaneReady) -> bool:
@@ -88,7 +92,13 @@ class LiveLabels(QObject):
         -------
         bool
             Whether it was written.
+
+        Raises
+        ------
+        InputError
+            If there is no memory for the layer.
         """
+        self._notice_missing()
         if self._layer is None:
             if self._box is not None:
                 return False  # the user has deleted it
@@ -104,11 +114,13 @@ class LiveLabels(QObject):
 
     def settle(self, index: Index, labels: Labels) -> None:
         """Write what a session has for a plane in the end, if it is not there already."""
-        self._held.pop(index, None)
         if self._written.get(index) is not labels:
+            if self._look_at(index):
+                return  # the session will have other labels
             part = self._part(index)
             if part is not None:
                 self._put(part, index, labels)
+        self._held.pop(index, None)
 
     def hold(self, index: Index, revision: int) -> None:
         """Refuse results for a plane that are older than a revision of the session."""
@@ -127,17 +139,35 @@ class LiveLabels(QObject):
                 self._put(part, index, np.zeros_like(self._written[index]))
                 del self._written[index]
 
-    def collect(self) -> None:
-        """Report what the user has painted since the last call, if anything."""
+    def look(self) -> None:
+        """Report what was painted on the screen at once, and on other planes one by one.
+
+        So the window stays alive, however many planes a brush has gone through.
+        """
         self._look_timer.stop()
-        if self._layer is None:
-            return
+        self._notice_missing()
         if self._current is not None:
             self._look_at(self._current)
         if self._suspects:
             self._look_at(self._suspects.pop())
         if self._suspects:
-            self._look_timer.start(0)  # one plane at a time: the window stays alive
+            self._look_timer.start(0)
+
+    def collect(self, *, everywhere: bool = False) -> None:
+        """Report at once all that the user has painted since the last call, if anything.
+
+        Parameters
+        ----------
+        everywhere
+            Look at all planes that were written, and not only where the viewer has told of
+            something: napari's undo also changes planes that are not on the screen.
+        """
+        if everywhere:
+            self._suspects |= set(self._written)
+        self.look()
+        while self._suspects and self._layer is not None:
+            self._look_at(self._suspects.pop())
+        self._look_timer.stop()
 
     def note(self, record: dict[str, Any]) -> None:
         """Set what the layer's metadata say of how it was made."""
@@ -152,23 +182,28 @@ class LiveLabels(QObject):
 
     def release(self) -> None:
         """Leave the layer, with all that is on it, to the user."""
-        self._look_timer.stop()
-        self._draw_timer.stop()
-        self._written.clear()
+        self._notice_missing()
         layer = self._let_go()
         if layer is not None:
             layer.refresh()  # with the thumbnail, which was left alone so far
 
     def _add(self) -> None:
         active = self._viewer.layers.selection.active
+        try:
+            empty = np.zeros(self._plan.shape, np.uint32)
+        except (MemoryError, ValueError) as error:  # ValueError: more bytes than can be counted
+            raise InputError(
+                f"Labels of the shape {self._plan.shape} take {4 * math.prod(self._plan.shape):,} "
+                "bytes, and there is no such memory. Crop the image, or open a part of its planes."
+            ) from error
         self._layer = self._viewer.add_labels(
-            np.zeros(self._plan.shape, np.uint32),
+            empty,
             name=self._name,
             **self._plan.geometry.layer_arguments(),
         )
         for name in _TOUCHES:
             getattr(self._layer.events, name).connect(self._on_touched)
-        self._viewer.layers.events.removed.connect(self._on_removed)
+        self._end = LayerEnd(self._viewer, self._layer, self._on_gone)
         if active is not None:
             self._viewer.layers.selection.active = active
 
@@ -177,23 +212,24 @@ class LiveLabels(QObject):
         self._written[index] = labels
         self._redraw(index)
 
-    def _look_at(self, index: Index) -> None:
-        """Compare a plane with what was written."""
+    def _look_at(self, index: Index) -> bool:
+        """Compare a plane with what was written; returns whether something was painted."""
         self._suspects.discard(index)
         part = self._part(index)
         if part is None:
-            return
+            return False
         before = self._written.get(index)
         if before is None:
             if not part.any():
-                return
+                return False
             before = np.zeros(part.shape, np.uint32)
         elif np.array_equal(part, before):
-            return
+            return False
         after = part.astype(np.uint32)
         after.flags.writeable = False
         self._written[index] = after
         self.painted.emit(index, before, after)
+        return True
 
     def _part(self, index: Index) -> Any | None:
         """Return the session's region of a plane, to be written to; None if the data are gone."""
@@ -234,18 +270,24 @@ class LiveLabels(QObject):
         if not self._look_timer.isActive():
             self._look_timer.start(0)
 
-    def _on_removed(self, event: Any) -> None:
-        if event.value is self._layer:
-            self._look_timer.stop()
-            self._draw_timer.stop()
-            self._let_go()
-            self.deleted.emit()
+    def _notice_missing(self) -> None:
+        if self._end is not None:
+            self._end.check()
+
+    def _on_gone(self) -> None:
+        self._let_go()
+        self.deleted.emit()
 
     def _let_go(self) -> Any | None:
-        if self._layer is None:
+        """Forget the layer and all that is known of it; returns it."""
+        self._look_timer.stop()
+        self._draw_timer.stop()
+        for known in (self._written, self._held, self._suspects):
+            known.clear()
+        if self._layer is None or self._end is None:
             return None
         layer, self._layer = self._layer, None
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._end.close()
         for name in _TOUCHES:
             getattr(layer.events, name).disconnect(self._on_touched)
         return layer

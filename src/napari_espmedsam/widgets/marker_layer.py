@@ -94,6 +94,11 @@ class MarkerLayer:
         """Whether the layer's tool makes markers."""
         return str(self.layer.mode) == ("add" if self._is_points else "add_rectangle")
 
+    @property
+    def is_growing(self) -> bool:
+        """Whether a box is under the mouse that is not done yet: nothing is to be removed then."""
+        return len(self) > self._count
+
     def draw(self, sign: int) -> None:
         """Choose the tool that makes markers of a sign."""
         self.sign, colour = sign, COLOURS[sign]

@@ -5,6 +5,7 @@ A marker is no state of its own. It sets its cells once, and it goes when they a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from napari_espmedsam.inference.prompts import OFF, ON, UNTOUCHED
 from napari_espmedsam.studio.events import PromptView
 from napari_espmedsam.widgets.canvas_place import Box, cells_under
+from napari_espmedsam.widgets.layer_end import LayerEnd, take_away
 from napari_espmedsam.widgets.layers import METADATA_KEY, Geometry, ResultPlan
 from napari_espmedsam.widgets.marker_layer import MarkerLayer, new_boxes, new_points
 from napari_espmedsam.widgets.prompt_cells import USER_OFF, USER_ON
@@ -59,8 +61,8 @@ class Markers(QObject):
         self._viewer, self._plan, self._name = viewer, plan, name
         self._view: PromptView | None = None
         self._layers: dict[str, MarkerLayer] = {}
+        self._ends: dict[str, LayerEnd] = {}
         self._tool, self._is_switching = "", False
-        viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_tool)
 
     @property
@@ -81,6 +83,7 @@ class Markers(QObject):
         """Put one of `TOOLS` into the user's hand; nothing happens before :meth:`show`."""
         if self._view is None:
             return
+        self._notice_missing()
         sign, kind = (ON if tool[0] == "+" else OFF), tool[2:]
         self._is_switching = True
         try:
@@ -100,7 +103,10 @@ class Markers(QObject):
     def show(self, index: Index, view: PromptView) -> None:
         """Take note of the cells of a plane; markers go of which no cell is as they set it."""
         self._view = view
+        self._notice_missing()
         for marker in self._layers.values():
+            if marker.is_growing:
+                continue
             gone = [
                 i
                 for i in range(len(marker))
@@ -116,14 +122,11 @@ class Markers(QObject):
 
     def remove(self) -> None:
         """Take the layers away; nothing is reported any more."""
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.selection.events.active.disconnect(self._on_tool)
         layers = self.layers
         for kind in list(self._layers):
-            self._layers.pop(kind).let_go()
-        for layer in layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+            self._let_go(kind)
+        take_away(self._viewer, layers)
 
     def _make(self, kind: str, view: PromptView) -> MarkerLayer:
         """Add the layer of a kind to the viewer."""
@@ -136,6 +139,7 @@ class Markers(QObject):
             **self._plan.geometry.layer_arguments(),
         )
         self._viewer.add_layer(layer)
+        self._ends[kind] = LayerEnd(self._viewer, layer, partial(self._on_deleted, kind))
         marker = MarkerLayer(layer)
         marker.added, marker.removed, marker.mode_changed = (
             self._on_added,
@@ -185,8 +189,14 @@ class Markers(QObject):
     def _on_redo(self, _layer: Any) -> None:
         self.redo_wanted.emit()
 
-    def _on_removed(self, event: Any) -> None:
-        for kind, marker in list(self._layers.items()):
-            if marker.layer is event.value:
-                self._layers.pop(kind).let_go()
+    def _notice_missing(self) -> None:
+        for end in list(self._ends.values()):
+            end.check()
+
+    def _on_deleted(self, kind: str) -> None:
+        self._let_go(kind)
         self._on_tool()
+
+    def _let_go(self, kind: str) -> None:
+        self._ends.pop(kind).close()
+        self._layers.pop(kind).let_go()

@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
 from napari_espmedsam.studio.events import PromptView
 from napari_espmedsam.widgets.canvas_place import CanvasPlace, place_canvas, set_place
+from napari_espmedsam.widgets.layer_end import LayerEnd, take_away
 from napari_espmedsam.widgets.layers import METADATA_KEY, ImageDescription
 from napari_espmedsam.widgets.prompt_cells import (
     MODEL_OFF,
@@ -81,6 +82,7 @@ class PromptLayers(QObject):
         self._shown: PromptCells | None = None
         self._heat: Any = None
         self._cells: Any = None
+        self._ends: list[LayerEnd] = []
         self._stroke, self._stroke_ended = 0, False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -107,7 +109,8 @@ class PromptLayers(QObject):
         What the user has painted since is reported first and then overwritten: call
         :meth:`collect` before deciding whether a view is recent enough.
         """
-        self._notice_missing()
+        for end in self._ends:
+            end.check()
         self.collect()
         before = self._shown
         if before is None:
@@ -158,13 +161,12 @@ class PromptLayers(QObject):
         if self._shown is None:
             return
         self._shown = None
-        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        while self._ends:
+            self._ends.pop().close()
         layers = (self._heat, self._cells)
         self._heat = None
         self._let_go_of_cells()
-        for layer in layers:
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        take_away(self._viewer, layers)
 
     def _place(self, view: PromptView) -> CanvasPlace:
         return place_canvas(self._image, self._axes, view)
@@ -198,19 +200,10 @@ class PromptLayers(QObject):
             getattr(self._cells.events, name).connect(self._on_touched)
         self._cells.mouse_drag_callbacks.append(self._on_press)
         bind_undo(self._cells, self._on_undo, self._on_redo)
-        self._viewer.layers.events.removed.connect(self._on_removed)
-
-    def _notice_missing(self) -> None:
-        """Let go of layers whose removal was not heard of.
-
-        No event comes here where an earlier handler of it fails, or where the layer was replaced in
-        the list.
-        """
-        if self._heat is not None and self._heat not in self._viewer.layers:
-            self._heat = None
-        if self._cells is not None and self._cells not in self._viewer.layers:
-            self._let_go_of_cells()
-            self.deleted.emit()
+        self._ends = [
+            LayerEnd(self._viewer, self._heat, self._on_heat_gone),
+            LayerEnd(self._viewer, self._cells, self._on_cells_gone),
+        ]
 
     def _move(self, place: CanvasPlace) -> None:
         for layer in (self._heat, self._cells):
@@ -275,12 +268,12 @@ class PromptLayers(QObject):
         self.collect()
         self.redo_wanted.emit()
 
-    def _on_removed(self, event: Any) -> None:
-        if event.value is self._heat:
-            self._heat = None
-        elif event.value is self._cells:
-            self._let_go_of_cells()
-            self.deleted.emit()
+    def _on_heat_gone(self) -> None:
+        self._heat = None
+
+    def _on_cells_gone(self) -> None:
+        self._let_go_of_cells()
+        self.deleted.emit()
 
     def _let_go_of_cells(self) -> None:
         if self._cells is None:

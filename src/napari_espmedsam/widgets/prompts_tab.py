@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
 from napari_espmedsam.errors import EspMedSamError
+from napari_espmedsam.studio.events import Failed
 from napari_espmedsam.studio.record import PromptRecord
 from napari_espmedsam.studio.record_file import SUFFIX, read_record, write_record
 from napari_espmedsam.widgets.background import Background
@@ -69,7 +70,7 @@ class PromptsTab(PromptsPanel):
         self._offered: PromptRecord | None = None
         self._wanted: PromptRecord | None = None  # to be taken over when the session is there
         self._listens = False
-        self._on_record: Callable[[PromptRecord], None] | None = None
+        self._on_record: list[Callable[[PromptRecord], None]] = []
         self._background = Background(self)
         self._connect()
         self._refresh()
@@ -97,6 +98,7 @@ class PromptsTab(PromptsPanel):
         studio.said.connect(self.say)
         studio.suggested.connect(self._on_suggested)
         studio.recorded.connect(self._on_recorded)
+        studio.failed.connect(self._on_not_recorded)
         studio.stepped.connect(self._on_stepped)
         # Queued: layers must not go while napari is in the middle of removing some.
         studio.ended.connect(self._on_ended, Qt.ConnectionType.QueuedConnection)
@@ -110,13 +112,11 @@ class PromptsTab(PromptsPanel):
         if self._studio is None:
             return
         studio, self._studio = self._studio, None
-        studio.close()
-        self._wanted, self._suggestion = None, ""
-        self.show_hint("")
-        self.show_tool("")
-        self._refresh()
-        self.say("The labels stay as they are.")
-        self.closed.emit()
+        studio.ended.disconnect(self._on_ended)  # what is under way is not about the next one
+        try:
+            studio.close()
+        finally:  # whatever others do when a layer goes
+            self._show_end()
 
     def close_session(self) -> None:
         """End all work: the dock or the window is being closed."""
@@ -138,8 +138,8 @@ class PromptsTab(PromptsPanel):
 
     def record(self, then: Callable[[PromptRecord], None]) -> None:
         """Give edits and settings to a function, once all is up to date."""
-        if self._studio is not None:
-            self._on_record = then
+        if self._studio is not None and self._studio.session is not None:
+            self._on_record.append(then)
             self._studio.record()
 
     def load_prompts(self, path: str | Path) -> None:
@@ -299,20 +299,24 @@ class PromptsTab(PromptsPanel):
         self.show_hint(text if modality else "", f"Switch to {modality}")
 
     def _on_recorded(self, record: PromptRecord) -> None:
-        then, self._on_record = self._on_record, None
-        if then is not None:
+        waiting, self._on_record = self._on_record, []
+        for then in waiting:
             then(record)
 
-    def _write(self, path: str, record: PromptRecord) -> None:
-        self._background.submit("save", partial(write_record, path, record))
+    def _on_not_recorded(self, event: Failed) -> None:
+        if event.task == "record":
+            self._on_record.clear()
 
-    def _on_done(self, key: str, result: Any) -> None:
+    def _write(self, path: str, record: PromptRecord) -> None:
+        self._background.submit(("save", path), partial(write_record, path, record))
+
+    def _on_done(self, key: object, result: Any) -> None:
         if key == "load":
             self.take_over(result)
         else:
             self.say(f"Saved: {result}")
 
-    def _on_failed(self, _key: str, error: BaseException) -> None:
+    def _on_failed(self, _key: object, error: BaseException) -> None:
         self.say(str(error), bad=True)
         show_error(str(error))
 
@@ -321,6 +325,19 @@ class PromptsTab(PromptsPanel):
         record = event.value.metadata.get(PROMPTS_KEY)
         if isinstance(record, PromptRecord):
             self.offer(record)
+
+    def _show_end(self) -> None:
+        """Show that there is no session any more."""
+        self._wanted, self._suggestion = None, ""
+        if self._offered is None:  # a file can be used without a session, too
+            self.show_hint("")
+        self.show_tool("")
+        self._refresh()
+        self.say("The labels stay as they are.")
+        if self._on_record:
+            self._on_record.clear()
+            self.say("The prompts were hidden before they were saved. Save them again.", bad=True)
+        self.closed.emit()
 
     def _refresh(self) -> None:
         """Show what the session is like now."""

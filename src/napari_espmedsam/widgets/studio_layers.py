@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
@@ -79,10 +80,10 @@ class StudioLayers(QObject):
         self._index = index
         self.labels.show(index)
 
-    def collect(self) -> None:
-        """Report at once what was painted."""
+    def collect(self, *, everywhere: bool = False) -> None:
+        """Report at once what was painted; `everywhere` looks at planes off the screen, too."""
         self.prompts.collect()
-        self.labels.collect()
+        self.labels.collect(everywhere=everywhere)
 
     def write(self, event: PlaneReady) -> None:
         """Show labels. What was painted on prompts is reported before."""
@@ -99,12 +100,14 @@ class StudioLayers(QObject):
         self.markers.show(index, view)
 
     def close(self) -> None:
-        """Take all layers away but the labels, which stay with the user."""
-        self.watch.close()
-        self.markers.remove()
-        self.prompts.remove()
-        self.side.remove()
-        self.labels.release()
+        """Take all layers away but the labels, which stay with the user.
+
+        Where somebody's handler raises on the way, that is raised once all is done.
+        """
+        parts = self.watch.close, self.markers.remove, self.prompts.remove, self.side.remove
+        with ExitStack() as stack:
+            for part in (self.labels.release, *reversed(parts)):
+                stack.callback(part)
 
     def _on_edited(self, box: Any, values: Any, stroke: int) -> None:
         if self._index is not None:

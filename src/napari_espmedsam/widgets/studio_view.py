@@ -180,7 +180,7 @@ class StudioView(QObject):
     def record(self) -> None:
         """Ask for the session as data; `recorded` comes."""
         if self.session is not None:
-            self.layers.collect()
+            self.layers.collect(everywhere=True)
             self.session.record(self.prepared.image.name)
 
     def restore(self, record: PromptRecord) -> None:
@@ -194,14 +194,22 @@ class StudioView(QObject):
         if not self._is_closed:
             self._is_closed = True
             self.bridge.close()
-            self.layers.close()
-            self.deleteLater()
+            try:
+                self.layers.close()
+            finally:  # whatever others do when a layer goes
+                self.deleteLater()
 
     # What the layers say ----------------------------------------------------------------------
 
     def _on_edited(self, index: Index, box: Any, values: Any, what: str, stroke: Any) -> None:
         session = self.session
         if session is None:
+            return
+        if not self._shows_cells_of(session):
+            self.said.emit(
+                "The new settings have other cells. Edit them once they are shown.",
+                True,
+            )
             return
         plane, before = self._flat(index), session.revision
         with self._told():
@@ -246,7 +254,11 @@ class StudioView(QObject):
             self._handlers[type(event)](event)
 
     def _on_ready(self, event: events.PlaneReady) -> None:
-        self.layers.write(event)
+        try:
+            self.layers.write(event)
+        except EspMedSamError as error:  # without labels there is nothing to work on
+            self.ended.emit(str(error))
+            return
         if event.plane != self.plane:
             return
         if event.prompts is not None and event.revision >= self._edited.get(event.plane, 0):
@@ -295,7 +307,7 @@ class StudioView(QObject):
         self._settings.note_end()
         if session is None or self.plane is None:
             return
-        labels.collect()
+        labels.look()
         if not session.is_current(self.plane):
             return  # something was changed meanwhile, or has failed and was told
         for index in labels.planes:
@@ -313,6 +325,7 @@ class StudioView(QObject):
         session = self.session
         if session is None:
             return None
+        self.layers.prompts.collect()  # of the cells as they are: those to come may be others
         before = session.revision
         with self._told():
             session.change(changes)
@@ -345,7 +358,19 @@ class StudioView(QObject):
             return
         if side.compared == session.settings.modality:
             side.compare("")
-        side.ask(session, session.visible)
+        try:
+            side.ask(session, session.visible)
+        except EspMedSamError as error:  # the other modality has no use for such an image
+            side.compare("")
+            self.said.emit(str(error), True)
+            self.changed.emit()
+
+    def _shows_cells_of(self, session: Session) -> bool:
+        """Whether the cells on the screen are those that edits are counted in by now."""
+        view, canvas = self.layers.prompts.view, session.canvas
+        if view is None or view.state.shape != canvas.shape:
+            return False
+        return view.scale == canvas.image_affine()[0]
 
     def _flat(self, index: Index) -> int:
         shape = () if self.session is None else self.session.leading_shape

@@ -15,6 +15,7 @@ Range = tuple[float, float]
 
 PERCENTILES = (0.1, 99.9)
 WINDOW = 2048  # side in px of what is looked at where even the smallest level is large
+SAMPLE = 2**20  # px of each channel that the percentiles are taken of
 CHANNELS = 16  # of more the window is smaller: all of them are looked at
 
 
@@ -74,14 +75,23 @@ def _kept(axes: str) -> str:
 
 
 def _range(values: NDArray[Any]) -> Range:
+    step = math.ceil(math.sqrt(values.size / SAMPLE)) or 1
+    low, high = _percentiles(values[::step, ::step])
+    if low < high:
+        return (low, high)
     finite = values[np.isfinite(values)]
     if not finite.size:
         return (0.0, 1.0)
-    low, high = (float(v) for v in np.percentile(finite, PERCENTILES))
-    if low < high:
-        return (low, high)
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if low < high else (low, above(low))
+
+
+def _percentiles(values: NDArray[Any]) -> Range:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return (0.0, 0.0)
+    low, high = (float(v) for v in np.percentile(finite, PERCENTILES))
+    return (low, high)
 
 
 def above(low: float) -> float:

@@ -181,7 +181,7 @@ class Segmenter:
         return self._runner.computed_by(self.modalities.index(known), shape)
 
     def awaits(self, modality: str | None = None) -> str:
-        """Name the library that the first tile of a modality has to wait for; "" if none.
+        """Name the library that the first tile of a modality has to wait for.
 
         Its graph of the encoder is made once for each modality and found again later.
 
@@ -189,6 +189,11 @@ class Segmenter:
         ----------
         modality : str, optional
             One of :attr:`modalities`; may be left out where there is one.
+
+        Returns
+        -------
+        str
+            Library and version: ``"onnxruntime 1.23.0"``; "" if there is nothing to wait for.
 
         Raises
         ------

@@ -3,7 +3,8 @@
 A random user opens viewers and docks, segments, edits prompts live, undoes, saves and loads them,
 looks at objects, runs batch jobs, and cancels what is going on. After each round all is closed and
 what the process still holds is read. Exits with 1 where, compared with the end of the warm-up,
-memory has grown by more than 5 %, a thread or an open file is left, or where anything raises.
+memory of its own (without the pages of libraries, which the system drops and reads at will) has
+grown by more than 5 %, a thread or an open file is left, or where anything raises.
 
 Without ``--window`` the viewers have layers, dims and our dock, but no canvas: under Mesa's
 software OpenGL napari's own canvas ends the process after minutes of adding and removing layers,

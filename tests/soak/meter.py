@@ -26,8 +26,8 @@ class Reading:
     ----------
     seconds : float
         Since the start.
-    rss : int
-        Bytes of memory, after all garbage was collected and given back.
+    memory : int
+        Bytes of memory of its own, after all garbage was collected and given back.
     names : tuple of str
         Threads that Python knows.
     threads : int
@@ -39,7 +39,7 @@ class Reading:
     """
 
     seconds: float
-    rss: int
+    memory: int
     names: tuple[str, ...]
     threads: int
     handles: int
@@ -47,7 +47,7 @@ class Reading:
 
     def __str__(self) -> str:
         return (
-            f"{self.seconds:7.0f} s {self.rss / MEBIBYTE:7.1f} MiB {self.threads:3} threads "
+            f"{self.seconds:7.0f} s {self.memory / MEBIBYTE:7.1f} MiB {self.threads:3} threads "
             f"{self.handles:3} handles {', '.join(self.names)}"
         )
 
@@ -69,7 +69,7 @@ class Meter:
         with self.process.oneshot():
             reading = Reading(
                 seconds=seconds,
-                rss=self.process.memory_info().rss,
+                memory=_own_memory(self.process),
                 names=tuple(sorted(each.name for each in threading.enumerate())),
                 threads=self.process.num_threads(),
                 handles=_count_handles(self.process),
@@ -85,7 +85,7 @@ class Meter:
     @property
     def growth(self) -> float:
         """Growth of the memory since the warm-up: median of the last readings over the first."""
-        later = [each.rss for each in self.readings[self.warm :]]
+        later = [each.memory for each in self.readings[self.warm :]]
         n = min(LAST, max(1, len(later) // 2))
         return median(later[-n:]) / median(later[:n]) - 1
 
@@ -122,6 +122,14 @@ class Meter:
 def _kinds(reading: Reading) -> Counter[str]:
     """Count the threads of each kind: pools number theirs, and the pools as well."""
     return Counter(re.sub(r"\d+", "N", name) for name in reading.names)
+
+
+def _own_memory(process: psutil.Process) -> int:
+    """Leave out pages of libraries: the system drops and reads them as other programs need room."""
+    info = process.memory_info()
+    if hasattr(info, "shared"):  # Linux
+        return int(info.rss - info.shared)
+    return int(process.memory_full_info().uss)
 
 
 def _count_handles(process: psutil.Process) -> int:

@@ -54,8 +54,8 @@ def test_what_stays_is_a_fault() -> None:
         return Meter([first, first, *[first] * 3, *later], warm=2).faults()
 
     assert faults() == []
-    assert faults(rss=1049, names=("MainThread", "pool-7")) == []
-    assert faults(rss=1060) == ["memory has grown by 6.0%; the limit is 5%"]
+    assert faults(memory=1049, names=("MainThread", "pool-7")) == []
+    assert faults(memory=1060) == ["memory has grown by 6.0%; the limit is 5%"]
     assert faults(threads=5) == ["5 threads; after the warm-up there were 4"]
     assert faults(handles=10) == ["10 handles; after the warm-up there were 9"]
     assert "2 threads 'pool-N'" in faults(names=("MainThread", "pool-1", "pool-2"))[0]

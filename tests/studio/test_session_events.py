@@ -369,6 +369,23 @@ def test_what_would_fail_for_every_plane_is_told_once(
     assert log.of(Failed)[-1].task == "record"
 
 
+def test_an_update_that_comes_with_a_failure_does_not_repeat_it(
+    make_segmenter: Any, make_session: Any
+) -> None:
+    failed = []
+
+    def run_at_once(event: Any) -> None:
+        if isinstance(event, Failed):
+            failed.append(event.task)
+            session.run([0])
+
+    flat = np.full((3, 64, 64), 7, np.uint8)
+    session = make_session(make_segmenter(), flat, on_event=run_at_once, advise=False)
+    session.show(0)
+    finish(session)
+    assert failed == ["visible"]
+
+
 def test_stop_keeps_what_is_done(
     make_segmenter: Any, make_session: Any, log: Any, gate_model: Any, stack: Array
 ) -> None:

@@ -73,7 +73,9 @@ class Tasks:
         try:
             yield from self._show_visible(plane)
         except Exception as error:
-            yield self._fail("visible", plane, error)
+            failure = self._fail("visible", plane, error)
+            self._answered = asked  # before it is told: from there on an update may take over
+            yield failure
         self._answered = asked
 
     def others(self) -> Steps:

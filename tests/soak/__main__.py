@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from tests.soak.meter import Meter, give_back_at_once
+
 WARM_UP = 600  # s at most; less in a short soak, see _warm_up
 STEPS = 60  # of a round
 ROUNDS = 4  # of a viewer
@@ -50,6 +52,7 @@ def _arguments() -> argparse.Namespace:
 def _prepare() -> None:
     """Keep the settings of the user out of it; before napari is imported."""
     faulthandler.enable()
+    give_back_at_once()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["NAPARI_ESPMEDSAM_SETTINGS"] = ""
     os.environ["NAPARI_ESPMEDSAM_BACKEND"] = "torch"  # no export of tiny models
@@ -78,7 +81,6 @@ def soak(seconds: float, seed: int, steps: int, folder: Path, viewers: Any) -> l
         What is wrong: nothing, if all is well.
     """
     from tests.soak.faults import watch
-    from tests.soak.meter import Meter
     from tests.soak.worker import Worker, seed_of, write_images
 
     write_images(folder / "in")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -61,3 +64,34 @@ def test_what_stays_is_a_fault() -> None:
     assert "2 threads 'pool-N'" in faults(names=("MainThread", "pool-1", "pool-2"))[0]
     assert faults(files=frozenset({"/a", "/b"})) == ["files still open: /b"]
     assert "too short" in Meter([first]).faults()[0]
+
+
+HELD_BY_AN_ARENA = """
+import threading
+import numpy as np
+from tests.soak.meter import Meter, give_back_at_once
+
+{call}
+meter = Meter()
+first = meter.read(0).memory
+
+def work():
+    kept.append(np.zeros(8, np.uint8))  # of the thread's own arena
+    for megabytes in (1, 8, 16, 30, 30, 30):
+        np.ones(megabytes << 20, np.uint8)
+
+kept = []
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print((meter.read(1).memory - first) >> 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps that much free")
+def test_free_memory_does_not_count() -> None:
+    def grown(call: str) -> int:
+        command = [sys.executable, "-c", HELD_BY_AN_ARENA.format(call=call)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert grown("give_back_at_once()") < 4 < 16 < grown("")

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_espmedsam.errors import CheckpointError, InputError
 from napari_espmedsam.inference.image import PlaneStack
 from napari_espmedsam.inference.request import SegmentRequest
+from napari_espmedsam.studio.events import Failed
 from napari_espmedsam.widgets.form import Prepared
 from napari_espmedsam.widgets.layers import describe, plan_result
 from napari_espmedsam.widgets.prompt_files import read_prompts
@@ -483,6 +484,19 @@ def test_prompts_that_are_hidden_before_they_are_saved_are_told(open_tab, show, 
     tab.studio.session.wait(10)
     QApplication.processEvents()
     assert not file.exists()
+
+
+def test_who_waits_for_a_record_is_told_why_none_comes(open_tab, show) -> None:
+    _viewer, tab = open_tab("YX")
+    show(tab)
+    reasons: list[str] = []
+    tab.record(lambda record: None, reasons.append)  # as the tab "Batch" does
+    tab.studio.failed.emit(Failed("others", 0, OSError("gone")))
+    assert reasons == []
+    tab.studio.failed.emit(Failed("record", None, InputError("The disk is gone.")))
+    assert reasons == ["The disk is gone."]
+    tab.hide_prompts()
+    assert len(reasons) == 1
 
 
 def test_the_end_of_one_session_does_not_close_the_next(open_tab, show, discs, qtbot) -> None:

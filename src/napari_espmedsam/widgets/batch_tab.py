@@ -132,7 +132,7 @@ class BatchTab(BatchPanel):
         task = self._live_task()
         if task is not None:
             self.say("Writing once all is up to date …")
-            self._prompts.record(partial(self._on_record, task))
+            self._prompts.record(partial(self._on_record, task), self._on_no_record)
 
     def _connect(self) -> None:
         self.run_button.clicked.connect(self.run)
@@ -252,6 +252,9 @@ class BatchTab(BatchPanel):
 
     def _on_record(self, task: FileTask, record: PromptRecord) -> None:
         self.files.write(task, record)
+
+    def _on_no_record(self, reason: str) -> None:
+        self.say(f"Nothing was written. {reason}", bad=True)
 
     def _on_written(self, task: FileTask, result: FileResult) -> None:
         number = self.model.find(task)

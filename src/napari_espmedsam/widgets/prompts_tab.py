@@ -22,7 +22,7 @@ from napari_espmedsam.widgets.live_controls import LIVE
 from napari_espmedsam.widgets.prompt_files import PROMPTS_KEY
 from napari_espmedsam.widgets.prompts_panel import PromptsPanel
 from napari_espmedsam.widgets.regions import find_region
-from napari_espmedsam.widgets.studio_view import StudioView
+from napari_espmedsam.widgets.studio_view import StudioView, error_text
 from napari_espmedsam.widgets.worker import Loader, load_segmenter
 
 _FILTER = f"Prompts (*{SUFFIX})"
@@ -70,7 +70,7 @@ class PromptsTab(PromptsPanel):
         self._offered: PromptRecord | None = None
         self._wanted: PromptRecord | None = None  # to be taken over when the session is there
         self._listens = False
-        self._on_record: list[Callable[[PromptRecord], None]] = []
+        self._on_record: list[tuple[Callable[[PromptRecord], None], Callable[[str], object]]] = []
         self._background = Background(self)
         self._connect()
         self._refresh()
@@ -133,13 +133,17 @@ class PromptsTab(PromptsPanel):
         if self._studio is not None:
             name = str(path)
             target = name if name.lower().endswith(SUFFIX) else name + SUFFIX
-            self.record(partial(self._write, target))
+            self.record(partial(self._write, target), partial(self.say, bad=True))
             self.say("Saving once all is up to date …")
 
-    def record(self, then: Callable[[PromptRecord], None]) -> None:
-        """Give edits and settings to a function, once all is up to date."""
+    def record(
+        self,
+        then: Callable[[PromptRecord], None],
+        otherwise: Callable[[str], object] = lambda reason: None,
+    ) -> None:
+        """Give edits and settings to a function, once all is up to date; or to another why not."""
         if self._studio is not None and self._studio.session is not None:
-            self._on_record.append(then)
+            self._on_record.append((then, otherwise))
             self._studio.record()
 
     def load_prompts(self, path: str | Path) -> None:
@@ -300,12 +304,18 @@ class PromptsTab(PromptsPanel):
 
     def _on_recorded(self, record: PromptRecord) -> None:
         waiting, self._on_record = self._on_record, []
-        for then in waiting:
+        for then, _ in waiting:
             then(record)
 
     def _on_not_recorded(self, event: Failed) -> None:
         if event.task == "record":
-            self._on_record.clear()
+            self._give_up(error_text(event.error))
+
+    def _give_up(self, reason: str) -> None:
+        """Tell those who wait for a record why none comes."""
+        waiting, self._on_record = self._on_record, []
+        for _, otherwise in waiting:
+            otherwise(reason)
 
     def _write(self, path: str, record: PromptRecord) -> None:
         self._background.submit(("save", path), partial(write_record, path, record))
@@ -334,9 +344,7 @@ class PromptsTab(PromptsPanel):
         self.show_tool("")
         self._refresh()
         self.say("The labels stay as they are.")
-        if self._on_record:
-            self._on_record.clear()
-            self.say("The prompts were hidden before they were saved. Save them again.", bad=True)
+        self._give_up("The prompts were hidden before they were saved. Save them again.")
         self.closed.emit()
 
     def _refresh(self) -> None:

@@ -247,7 +247,7 @@ class StudioView(QObject):
         self.changed.emit()
 
     def _on_not_opened(self, error: Exception) -> None:
-        self.ended.emit(_text(error))
+        self.ended.emit(error_text(error))
 
     def _on_event(self, event: Any) -> None:
         if self.session is not None:
@@ -276,7 +276,7 @@ class StudioView(QObject):
 
     def _on_failed(self, event: events.Failed) -> None:
         self._settings.note_end()
-        self.said.emit(_text(event.error), True)
+        self.said.emit(error_text(event.error), True)
         self.failed.emit(event)
 
     def _on_confidence(self, event: events.ConfidenceReady) -> None:
@@ -405,7 +405,8 @@ class StudioView(QObject):
             self.said.emit(str(error), True)
 
 
-def _text(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """Return what is said of an error: those that are not ours are named."""
     if isinstance(error, EspMedSamError):
         return str(error)
     return f"Unexpected {type(error).__name__}: {error}"

@@ -12,6 +12,8 @@ import tifffile
 
 from napari_espmedsam.batch.api import segment_file
 from napari_espmedsam.batch.record import read_record
+from napari_espmedsam.errors import InputError
+from napari_espmedsam.studio.events import Failed
 from napari_espmedsam.widgets import objects_jobs
 from napari_espmedsam.widgets.batch_tab import BatchTab
 from napari_espmedsam.widgets.regions import SHAPE as BY_SHAPE
@@ -152,3 +154,26 @@ def test_a_correction_of_a_region_is_refused_and_nothing_is_lost(
     assert "whole plane" in tab.status.text()
     assert {path.name: path.read_bytes() for path in _out(tab).parent.iterdir()} == before
     assert tab.write_button.isEnabled(), "the session and its prompts are still there"
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_what_cannot_be_recorded_is_not_written(
+    hide: bool, open_on: Any, click: Any, end: Any, correct: Any, qtbot: Any
+) -> None:
+    tab = open_on(_planes(1)[0], "YX")
+    click(tab.run_button)
+    end(tab)
+    before = {path.name: path.read_bytes() for path in _out(tab).parent.iterdir()}
+    tab.open_file(0)
+    qtbot.waitUntil(lambda: not tab.files.is_busy, timeout=30_000)
+    correct.show(tab)
+    click(tab.write_button)
+    assert tab.status.text() == "Writing once all is up to date …"
+    if hide:
+        tab.parts.prompts.hide_prompts()
+    else:
+        error = InputError("The disk is gone.")
+        tab.parts.prompts.studio.failed.emit(Failed("record", None, error))
+    reason = "The prompts were hidden before they were saved." if hide else "The disk is gone."
+    assert tab.status.text().startswith(f"Nothing was written. {reason}")
+    assert {path.name: path.read_bytes() for path in _out(tab).parent.iterdir()} == before

@@ -360,6 +360,7 @@ def test_what_would_fail_for_every_plane_is_told_once(
 ) -> None:
     session = make_session(make_segmenter(), np.full((9, 64, 64), 7, np.uint8), advise=False)
     session.show(0)
+    finish(session)  # nothing is under way that could see the planes before the run begins
     session.run()
     finish(session)
     assert [event.task for event in log.of(Failed)] == ["visible", "others", "others"]

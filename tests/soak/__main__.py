@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from tests.soak.meter import Meter, give_back_at_once
+from tests.soak.meter import MEBIBYTE, Meter, give_back_at_once
 
 WARM_UP = 600  # s at most; less in a short soak, see _warm_up
 STEPS = 60  # of a round
@@ -134,6 +134,8 @@ def main() -> int:
     # Libraries keep as many threads as there was ever work for at once: here, from the first on.
     zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1})
     dask.config.set(num_workers=1)
+    # napari keeps what it has shown of Dask arrays, up to a quarter of the memory: full at once.
+    napari.utils.resize_dask_cache(MEBIBYTE)
 
     def open_viewer() -> Any:
         viewer = napari.Viewer()

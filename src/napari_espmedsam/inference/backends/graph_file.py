@@ -22,7 +22,7 @@ VARIABLE = "NAPARI_ESPMEDSAM_CACHE"
 """Environment variable that names another folder."""
 
 MAX_FILES = 16  # of some 40 MB
-_FORM = 2  # another number where the same encoder is exported as another graph
+_FORM = 3  # another number where the same encoder is exported as another graph
 _MAX_SECONDS = 1800
 
 

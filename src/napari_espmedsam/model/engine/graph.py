@@ -143,16 +143,28 @@ class GraphBlock(InferenceModule):
         self.register_buffer("scores", bias.clone())
 
     def forward(self, x: Tensor, groups: object = ()) -> Tensor:
-        """Transform a map (1, H, W, C)."""
-        x = x + self.proj(self.attend(F.layer_norm(x, x.shape[-1:], eps=self.eps)))
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + self.mlp(F.layer_norm(x, x.shape[-1:], eps=self.eps))
+        """Transform a map (1, H, W, C).
 
-    def attend(self, x: Tensor) -> Tensor:
-        """Attend within the windows of a normalised map (1, H, W, C)."""
+        All but the convolution sees tokens, (1, H * W, C): to a tensor of four axes OpenVINO gives
+        an image's layout, and copies it before and after each step that cannot use that one.
+        """
         _, height, width, channels = x.shape
+        x = x.flatten(1, 2)
+        x = x + self.proj(self.attend(self.norm(x), height, width))
+        x = x.view(1, height, width, channels).permute(0, 3, 1, 2)
+        x = self.local_conv(x).permute(0, 2, 3, 1).flatten(1, 2)
+        x = x + self.mlp(self.norm(x))
+        return x.view(1, height, width, channels)
+
+    def norm(self, x: Tensor) -> Tensor:
+        """Normalise over channels; both affine maps are part of the step behind it."""
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps)
+
+    def attend(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Attend within the windows of normalised tokens (1, height * width, C)."""
+        channels = x.shape[-1]
         side, heads = self.window, self.heads
-        parts = pad_to_windows(self.qkv(x), side)
+        parts = pad_to_windows(self.qkv(x).view(1, height, width, -1), side)
         rows, columns = parts.shape[1] // side, parts.shape[2] // side
         parts = parts.view(rows, side, columns, side, 3, heads, channels // heads)
         parts = parts.permute(4, 0, 2, 5, 1, 3, 6)  # q, k or v; window; head; cell; depth
@@ -164,4 +176,4 @@ class GraphBlock(InferenceModule):
         out = (q @ k.transpose(-2, -1) + self.scores).softmax(dim=-1) @ v
         out = out.view(rows, columns, heads, side, side, -1).permute(0, 3, 1, 4, 2, 5)
         out = out.reshape(1, rows * side, columns * side, channels)
-        return out[:, :height, :width]
+        return out[:, :height, :width].flatten(1, 2)

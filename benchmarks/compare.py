@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py
     python benchmarks/compare.py --size 512 --rounds 9 --only engine --only u-net
-    taskset -c 1 python benchmarks/compare.py --threads 1 --write-docs
+    python benchmarks/compare.py --threads 2 --write-docs
 
 Each network lives in a process of its own, and all take turns on one image, so that other work on
 the machine slows all of them alike; only ratios within a round are compared. Memory is the highest

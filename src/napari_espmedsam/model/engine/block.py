@@ -80,11 +80,14 @@ class InferenceBlock(InferenceModule):
         return x
 
     def attend(self, x: Tensor, bag: InferenceBag | None) -> None:
-        """Add window attention to (B, H, W, C), one row of windows after the other."""
+        """Add window attention to (B, H, W, C), some rows of windows at a time."""
         bias = self.position_bias
         if bag is not None:
             bias = torch.cat([bias, bag.biases.expand(*bias.shape[:-1], -1)], dim=-1)
-        for band in x.split(self.window if in_pieces(x) else x.shape[1], dim=1):
+        height, width = x.shape[1:3]
+        if in_pieces(x):
+            height = self.window * max(1, CHUNK // (self.window * width))
+        for band in x.split(height, dim=1):
             padded = pad_to_windows(self._normalise(band), self.window)
             windows = self.attend_windows(partition_windows(padded, self.window), bag, bias)
             added = merge_windows(windows, self.window, padded.shape[1], padded.shape[2])

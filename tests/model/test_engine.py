@@ -112,6 +112,7 @@ def test_in_pieces_or_whole(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -
     """A GPU gets maps as a whole; on the processor the same way is checked here."""
     images, modality = torch.rand(2, 3, 151, 96), torch.tensor([1, 0])
     engine = to_inference(model)
+    monkeypatch.setattr(engine_block, "CHUNK", 64)  # several pieces of so small a map
     features, logits = run(engine, images, modality)
     for module in (bands, engine_block):
         monkeypatch.setattr(module, "in_pieces", lambda x: False)

@@ -150,15 +150,11 @@ class GraphBlock(InferenceModule):
         """
         _, height, width, channels = x.shape
         x = x.flatten(1, 2)
-        x = x + self.proj(self.attend(self.norm(x), height, width))
+        x = x + self.proj(self.attend(self._normalise(x), height, width))
         x = x.view(1, height, width, channels).permute(0, 3, 1, 2)
         x = self.local_conv(x).permute(0, 2, 3, 1).flatten(1, 2)
-        x = x + self.mlp(self.norm(x))
+        x = x + self.mlp(self._normalise(x))
         return x.view(1, height, width, channels)
-
-    def norm(self, x: Tensor) -> Tensor:
-        """Normalise over channels; both affine maps are part of the step behind it."""
-        return F.layer_norm(x, x.shape[-1:], eps=self.eps)
 
     def attend(self, x: Tensor, height: int, width: int) -> Tensor:
         """Attend within the windows of normalised tokens (1, height * width, C)."""
@@ -177,3 +173,6 @@ class GraphBlock(InferenceModule):
         out = out.view(rows, columns, heads, side, side, -1).permute(0, 3, 1, 4, 2, 5)
         out = out.reshape(1, rows * side, columns * side, channels)
         return out[:, :height, :width].flatten(1, 2)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps)
